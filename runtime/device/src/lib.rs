@@ -1,1 +1,113 @@
-//! Being written.
+//! Devices that can be cut into instances: trait [`Device`], and the `cpu` device that carves up the host's cores.
+//!
+//! Knows nothing of tenants, plans or workers' protocol: it creates and destroys instances and puts processes into them.
+
+use migrator_mig::{Catalog, Site};
+use serde::{Deserialize, Serialize};
+
+/// A GPU (or the host's cores dressed as one).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gpu {
+    /// Index on this host.
+    pub index: u32,
+    /// The vendor's UUID, or `cpu-0`.
+    pub uuid: String,
+    /// Profiles and placements.
+    pub catalog: Catalog,
+    /// Cores per compute slice on the `cpu` device; 1.0 on a GPU.
+    pub cores_per_slice: f64,
+}
+
+/// An instance that exists on a device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Never reused while the process lives.
+    pub id: u64,
+    /// Index of its GPU.
+    pub gpu: u32,
+    /// Profile and placement.
+    pub site: Site,
+    /// Cores it may use (`cpu` device); the number of executors and threads follows from it.
+    pub share: f64,
+    /// Memory it may use, MiB.
+    pub memory_mib: u64,
+}
+
+/// Something that can be cut into instances. Calls block for as long as the device takes; call them off the async threads.
+pub trait Device: Send + Sync {
+    /// The GPUs, in index order.
+    fn gpus(&self) -> Vec<Gpu>;
+    /// What exists now, by GPU and start; left-overs of an earlier run included.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the device cannot be read.
+    fn instances(&self) -> Result<Vec<Instance>, DeviceError>;
+    /// Creates an instance at exactly this site.
+    ///
+    /// # Errors
+    /// [`DeviceError::Overlap`] when a memory slice is taken, [`DeviceError::UnknownSite`], or what the device says.
+    fn create(&self, gpu: u32, site: Site) -> Result<Instance, DeviceError>;
+    /// Destroys an instance.
+    ///
+    /// # Errors
+    /// [`DeviceError::InUse`] while a process is bound to it.
+    fn destroy(&self, id: u64) -> Result<(), DeviceError>;
+    /// Puts a running process into the instance; its limits hold from then on.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when there is no such instance or process.
+    fn bind(&self, id: u64, pid: u32) -> Result<(), DeviceError>;
+    /// Puts a running process into the staging area: low priority, outside every instance (workers being preloaded).
+    ///
+    /// # Errors
+    /// [`DeviceError`] when there is no such process.
+    fn stage(&self, pid: u32) -> Result<(), DeviceError>;
+}
+
+/// What a device refuses or fails at.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// A memory slice of the site is taken.
+    #[error("placement {start}:{size} on GPU {gpu} overlaps instance {other}")]
+    Overlap {
+        /// The GPU.
+        gpu: u32,
+        /// First memory slice asked for.
+        start: u8,
+        /// Memory slices asked for.
+        size: u8,
+        /// The instance in the way.
+        other: u64,
+    },
+    /// The catalog has no such profile at such a placement.
+    #[error("GPU {gpu} has no profile that may lie at {site:?}")]
+    UnknownSite {
+        /// The GPU.
+        gpu: u32,
+        /// The site asked for.
+        site: Site,
+    },
+    /// No such instance.
+    #[error("no instance {0}")]
+    UnknownInstance(u64),
+    /// No such GPU.
+    #[error("no GPU {0}")]
+    UnknownGpu(u32),
+    /// Processes are bound to it.
+    #[error("instance {id} is in use by process {pid}")]
+    InUse {
+        /// The instance.
+        id: u64,
+        /// One of its processes.
+        pid: u32,
+    },
+    /// The operating system refused.
+    #[error("{what} failed")]
+    Os {
+        /// What was tried, e.g. `writing cpu.cfs_quota_us of instance 3`.
+        what: String,
+        /// What it said.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,1 +1,6 @@
-//! Being written.
+//! The wire protocol between the server and its worker processes: frames over a Unix socket pair.
+//!
+//! A frame is a 32-byte header, a `postcard` head and a raw payload; tensors are the payload, little-endian, row-major, and are
+//! never re-encoded. Knows nothing of libtorch, actors or HTTP. Read in the order [`message`], [`frame`], [`client`].
+
+pub mod message;

@@ -1,0 +1,92 @@
+//! Measured speed of a model as a function of its share of the compute and of the batch.
+
+use serde::{Deserialize, Serialize};
+
+/// One measured point: a batch of `batch` rows takes `core_ms` of one core's time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurvePoint {
+    /// Rows in the batch.
+    pub batch: u32,
+    /// Time on the whole of one executor (one core, or one whole instance on a GPU), milliseconds.
+    pub core_ms: f64,
+}
+
+/// Latency of a model by batch and by compute share; points by ascending batch.
+///
+/// On the `cpu` device an instance of `share` cores runs `max(1, ceil(share))` executors; a batch on one executor takes
+/// `core_ms × executors / share` on average, for the quota is spread over the executors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curve {
+    /// Points by ascending batch.
+    pub points: Vec<CurvePoint>,
+}
+
+/// Executors of an instance that has `share` cores.
+pub fn executors(share: f64) -> u32 {
+    (share - 1e-6).ceil().max(1.0) as u32
+}
+
+impl Curve {
+    /// Core milliseconds of a batch of `rows`, interpolated between measured batches, extrapolated per row beyond them.
+    /// An empty curve gives 0.
+    pub fn core_ms(&self, rows: u32) -> f64 {
+        let Some(first) = self.points.first() else { return 0.0 };
+        let rows = f64::from(rows.max(1));
+        let mut below = *first;
+        for point in &self.points {
+            let (b0, b1) = (f64::from(below.batch), f64::from(point.batch));
+            if b1 >= rows {
+                let along = if b1 > b0 { ((rows - b0) / (b1 - b0)).clamp(0.0, 1.0) } else { 0.0 };
+                return below.core_ms + (point.core_ms - below.core_ms) * along;
+            }
+            below = *point;
+        }
+        below.core_ms * rows / f64::from(below.batch)
+    }
+
+    /// Expected milliseconds of a batch of `rows` on one executor of an instance of `share` cores.
+    pub fn latency_ms(&self, share: f64, rows: u32) -> f64 {
+        self.core_ms(rows) * f64::from(executors(share)) / share.max(1e-6)
+    }
+
+    /// Requests/s (of one row) an instance of `share` cores answers within `slo_ms`: the best batch whose latency leaves
+    /// half of the SLO for waiting (iGniter's rule), at `utilisation` of its full speed. 0 when even a single row is too slow.
+    pub fn capacity_rps(&self, share: f64, slo_ms: f64, utilisation: f64) -> f64 {
+        let full = |batch: u32| f64::from(batch) * f64::from(executors(share)) * 1000.0 / self.latency_ms(share, batch).max(1e-6);
+        let fits = |limit: f64| {
+            self.points.iter().filter(|p| self.latency_ms(share, p.batch) <= limit).map(|p| full(p.batch)).fold(0.0, f64::max)
+        };
+        utilisation * if fits(slo_ms / 2.0) > 0.0 { fits(slo_ms / 2.0) } else { fits(slo_ms * 0.8) * 0.5 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn curve() -> Curve {
+        Curve { points: [(1, 1.0), (4, 2.0), (16, 6.0)].map(|(batch, core_ms)| CurvePoint { batch, core_ms }).to_vec() }
+    }
+
+    #[test]
+    fn latency_lies_between_the_measured_points() {
+        assert_eq!(curve().core_ms(1), 1.0);
+        assert!((curve().core_ms(10) - 4.0).abs() < 1e-9);
+        assert!((curve().core_ms(32) - 12.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn half_a_core_takes_twice_as_long_and_two_cores_run_two_executors() {
+        assert_eq!(curve().latency_ms(0.5, 4), 4.0);
+        assert_eq!(curve().latency_ms(2.0, 4), 2.0);
+    }
+
+    #[test]
+    fn capacity_grows_with_the_share_and_is_zero_when_the_slo_cannot_be_met() {
+        let rps = |share| curve().capacity_rps(share, 20.0, 1.0);
+        assert!(rps(1.0) > rps(0.5) && rps(0.5) > rps(0.25));
+        assert_eq!(curve().capacity_rps(0.01, 20.0, 1.0), 0.0);
+    }
+}

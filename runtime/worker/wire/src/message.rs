@@ -1,0 +1,175 @@
+//! What server and worker say to each other.
+
+use std::path::PathBuf;
+
+use migrator_models::{ModelSpec, TrainSpec};
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol; both sides must have the same.
+pub const PROTOCOL: u16 = 1;
+
+/// File descriptor of the worker's end of the socket pair.
+pub const WORKER_FD: i32 = 3;
+
+/// A model loaded in a worker; chosen by the server, unique within the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ModelKey(pub u32);
+
+/// Server to worker. The frame's id is echoed by every answer to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First frame. Answer: [`FromWorker::Hello`].
+    Hello {
+        /// The server's [`PROTOCOL`].
+        protocol: u16,
+    },
+    /// Run on this many executors from now on (after staging, and after every bind). Answer: [`FromWorker::Done`].
+    Limit {
+        /// Batches computed at the same time, one thread each.
+        executors: u32,
+    },
+    /// Load a model and warm it at each batch size. Answer: [`FromWorker::Loaded`].
+    Load {
+        /// Its key from now on; loading onto a used key replaces it atomically.
+        key: ModelKey,
+        /// What it is.
+        spec: ModelSpec,
+        /// Version folder of the store.
+        folder: PathBuf,
+        /// Batch sizes to warm and to time.
+        warm: Vec<u32>,
+    },
+    /// Forget a model once its batches in flight are done. Answer: [`FromWorker::Done`].
+    Unload {
+        /// Which.
+        key: ModelKey,
+    },
+    /// Compute one batch; payload: the inputs in the model's order, each `rows` rows. Answer: [`FromWorker::Inferred`].
+    Infer {
+        /// Which model.
+        key: ModelKey,
+        /// Rows in the batch.
+        rows: u32,
+        /// Bytes of each input in the payload.
+        inputs: Vec<u64>,
+    },
+    /// Fine-tune (or train from scratch when `base` is none). Answers: [`FromWorker::Progress`]…, then
+    /// [`FromWorker::Trained`] or [`FromWorker::Paused`].
+    Train(TrainJob),
+    /// Write a checkpoint and stop; the `Train` of that id answers [`FromWorker::Paused`]. Answer: [`FromWorker::Done`].
+    Pause {
+        /// Frame id of the `Train`.
+        train: u64,
+    },
+    /// Finish what is in flight and exit with code 0.
+    Shutdown,
+}
+
+/// A retraining.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainJob {
+    /// The model.
+    pub spec: ModelSpec,
+    /// Version folder to start from; `None` = random weights from the seed.
+    pub base: Option<PathBuf>,
+    /// Data set file (`migrator_models::data`): training and held-out samples.
+    pub dataset: PathBuf,
+    /// How.
+    pub train: TrainSpec,
+    /// Checkpoint file: resumed from when it exists, written on pause and every few seconds.
+    pub checkpoint: PathBuf,
+    /// Folder to write the new weights (and tokenizer) into; it exists and is empty.
+    pub out: PathBuf,
+}
+
+/// Worker to server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Answer to `Hello`.
+    Hello {
+        /// The worker's [`PROTOCOL`].
+        protocol: u16,
+        /// Its process id.
+        pid: u32,
+        /// Version of libtorch.
+        torch: String,
+    },
+    /// A model is loaded and warm.
+    Loaded {
+        /// Milliseconds to read and build it.
+        load_ms: f64,
+        /// Milliseconds to warm it at all batch sizes.
+        warm_ms: f64,
+        /// (batch, milliseconds of CPU time of one executor) after warm-up.
+        timings: Vec<(u32, f64)>,
+        /// Resident memory of the process afterwards, MiB.
+        memory_mib: u64,
+    },
+    /// A batch is computed; payload: the output, `FP32`, `rows × classes`.
+    Inferred {
+        /// Rows in the batch.
+        rows: u32,
+        /// Wall time of the computation, microseconds.
+        compute_us: u32,
+    },
+    /// A retraining goes on.
+    Progress {
+        /// Optimizer steps done.
+        step: u64,
+        /// Steps of the whole retraining.
+        steps: u64,
+        /// Mean training loss since the last progress.
+        loss: f32,
+        /// CPU seconds spent so far, over all pauses.
+        core_s: f64,
+    },
+    /// A retraining is over; the folder `out` holds the new weights.
+    Trained {
+        /// Accuracy of the base on the held-out samples, 0..1; 0 when there is no base.
+        accuracy_before: f64,
+        /// Accuracy of the new weights on the held-out samples, 0..1.
+        accuracy_after: f64,
+        /// Held-out samples.
+        held_out: u64,
+        /// CPU seconds spent, over all pauses.
+        core_s: f64,
+    },
+    /// A retraining is checkpointed and stopped.
+    Paused {
+        /// Steps done.
+        step: u64,
+        /// Steps of the whole retraining.
+        steps: u64,
+    },
+    /// Done, nothing to tell.
+    Done,
+    /// The request of this frame id failed; the worker lives on.
+    Failed {
+        /// What kind of failure.
+        code: FailCode,
+        /// One line, no C++ frames.
+        message: String,
+    },
+}
+
+/// Kinds of failure of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailCode {
+    /// No model of that key.
+    UnknownModel,
+    /// The payload does not fit the model.
+    BadInput,
+    /// The model file is missing, corrupt, too old or not of this architecture.
+    BadModel,
+    /// The data set file is missing or corrupt, or holds too little.
+    BadData,
+    /// Training gave NaN or infinite weights.
+    Diverged,
+    /// Memory ran out.
+    OutOfMemory,
+    /// libtorch failed otherwise.
+    Torch,
+    /// The worker's own fault.
+    Internal,
+}
