@@ -1,0 +1,100 @@
+//! What the front asks of a tenant, and what it is told.
+
+use std::time::{Duration, Instant};
+
+use actix::Message;
+use bytes::Bytes;
+
+/// One inference request, already checked against the model: right inputs, right lengths.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Inferred, InferError>")]
+pub struct Infer {
+    /// Raw little-endian tensors in the model's input order, `rows` rows each.
+    pub inputs: Vec<Bytes>,
+    /// Rows, at least 1 and at most the model's `max_batch`.
+    pub rows: u32,
+    /// When the request reached the server: the SLO counts from here.
+    pub arrived: Instant,
+    /// The client's own bound, when it is tighter than the SLO: past it the answer is worth nothing and is shed.
+    pub timeout: Option<Duration>,
+}
+
+/// The answer to [`Infer`].
+#[derive(Clone, Debug)]
+pub struct Inferred {
+    /// Version of the model that answered.
+    pub version: u32,
+    /// `FP32`, `rows × classes`, little-endian.
+    pub output: Bytes,
+}
+
+/// Why a request got no answer. Everything but `Failed` says that trying again later makes sense.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InferError {
+    /// It could not have been answered in time.
+    #[error("shed: {reason}; retry in {} ms", retry_after.as_millis())]
+    Shed {
+        /// `queue full`, `deadline cannot be met`, `no instance serves this tenant` or `draining`.
+        reason: &'static str,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// The worker that had it died, and so did the retry.
+    #[error("the worker process died twice with this request in flight")]
+    WorkerLost,
+    /// The worker answered with an error.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Labelled samples of a tenant: each is inputs (one row each, raw little-endian) and a class.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<usize, SampleError>")]
+pub struct AddSamples {
+    /// The samples.
+    pub samples: Vec<Sample>,
+}
+
+/// One labelled sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The inputs in the model's order, concatenated: one row each, raw little-endian.
+    pub features: Bytes,
+    /// The class, below the model's `classes`.
+    pub label: u32,
+}
+
+/// Why samples were not taken.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SampleError {
+    /// The store refused them.
+    #[error("samples could not be stored: {0}")]
+    Store(String),
+    /// The tenant is shutting down or overloaded.
+    #[error("busy; retry in 1 s")]
+    Busy,
+}
+
+/// Where labelled samples are kept; `runtime` implements it on SQLite. Calls block.
+pub trait SampleStore: Send + Sync {
+    /// Keeps samples of a tenant, arrived at `at_ms` (Unix milliseconds); the oldest beyond the bound go.
+    ///
+    /// # Errors
+    /// What the store says, in one line.
+    fn add(&self, tenant: &str, at_ms: u64, samples: &[Sample]) -> Result<(), String>;
+    /// Samples labelled in `[from_ms, to_ms)`, oldest first, at most `limit` of the newest.
+    ///
+    /// # Errors
+    /// What the store says, in one line.
+    fn between(&self, tenant: &str, from_ms: u64, to_ms: u64, limit: usize) -> Result<Vec<Sample>, String>;
+    /// At most `limit` samples from before `before_ms`, drawn evenly over the classes; deterministic for the same seed.
+    ///
+    /// # Errors
+    /// What the store says, in one line.
+    fn replay(&self, tenant: &str, before_ms: u64, limit: usize, seed: u64) -> Result<Vec<Sample>, String>;
+    /// Samples kept for a tenant.
+    ///
+    /// # Errors
+    /// What the store says, in one line.
+    fn count(&self, tenant: &str) -> Result<u64, String>;
+}
