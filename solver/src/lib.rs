@@ -1,10 +1,23 @@
 //! Problem → Outcome{Plan, Report}: what to do with the GPUs in the next seconds, and why.
 //!
-//! Pure: knows nothing of clocks, threads, devices or HTTP. Read in the order [`problem`], [`plan`].
+//! Pure: knows nothing of clocks, threads, devices or HTTP. Read in the order [`problem`], [`plan`], [`options`], [`solve()`],
+//! [`audit()`], [`transition()`]; [`forecast`] stands alone.
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod check;
+pub mod forecast;
+pub mod options;
 pub mod plan;
 pub mod problem;
+pub mod solve;
+pub mod transition;
 
+pub use audit::{Defect, audit, audit_after};
+pub use check::ProblemError;
+pub use forecast::Forecaster;
+pub use options::{Policy, SolveOptions};
 pub use plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus, TenantOutlook};
 pub use problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TaskKind, TenantId, TenantState, TransitionCosts};
+pub use solve::{evaluate, keep, solve};
+pub use transition::{PlannedStep, SiteKey, Step, Target, Transition, transition};

@@ -19,7 +19,7 @@ pub struct Catalog {
 }
 
 /// Why a catalog cannot be used.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CatalogError {
     /// A catalog without profiles plans nothing.
     #[error("catalog {0:?} has no profiles")]

@@ -10,7 +10,7 @@ use crate::{Catalog, Site};
 pub struct Partition(Vec<Site>);
 
 /// Why a set of sites is no partition.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PartitionError {
     /// The site is not among the catalog's placements.
     #[error("no profile of catalog {catalog:?} may lie at {site:?}")]

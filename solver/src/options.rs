@@ -1,0 +1,64 @@
+//! How a solve is to be done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Generation;
+
+/// Which planner decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The integer program, compared with greedy and with keeping everything.
+    #[default]
+    Ilp,
+    /// The best of two greedy fillings, compared with keeping everything; no integer program.
+    Greedy,
+    /// Every partition and every owner; for tests on one GPU with few tenants, inference only. Falls back to greedy beyond its limit.
+    Exhaustive,
+    /// Leave everything as it is.
+    Keep,
+}
+
+/// How a solve is to be done; every field has a sane default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SolveOptions {
+    /// Number of the plan to be made; must be above the previous plan's.
+    pub generation: Generation,
+    /// Which planner decides.
+    pub policy: Policy,
+    /// Furthest look ahead, seconds. The solve looks to the window's end, but at least [`SolveOptions::MIN_HORIZON_S`] and at most this.
+    pub horizon_s: f64,
+    /// Most time the integer program may take, milliseconds of wall time (`microlp` keeps it; the rest of a solve takes a few).
+    pub time_limit_ms: u32,
+    /// Relative gap at which the integer program may stop.
+    pub mip_gap: f32,
+    /// Hysteresis: a change must gain this share of what keeping everything is worth.
+    pub min_gain: f64,
+    /// Whether slices that nobody needs go to the inference with the least headroom when nothing in force has to yield.
+    pub fill: bool,
+}
+
+impl SolveOptions {
+    /// Shortest look ahead, seconds: near the window's end service goes on in the next window.
+    pub const MIN_HORIZON_S: f64 = 30.0;
+
+    /// The defaults with this generation.
+    pub fn new(generation: Generation) -> SolveOptions {
+        SolveOptions { generation, ..SolveOptions::default() }
+    }
+}
+
+impl Default for SolveOptions {
+    fn default() -> SolveOptions {
+        SolveOptions {
+            generation: Generation(1),
+            policy: Policy::Ilp,
+            horizon_s: 300.0,
+            time_limit_ms: 250,
+            mip_gap: 0.003,
+            min_gain: 0.002,
+            fill: true,
+        }
+    }
+}
