@@ -1,1 +1,17 @@
-//! Being written.
+//! The only crate that links libtorch: loads models, answers batches, retrains.
+//!
+//! Knows nothing of the wire, of instances or of actors. Every call computes on the calling thread alone: executors are the
+//! caller's threads. Read in the order `model`, `train`, `error`.
+
+mod error;
+mod model;
+mod train;
+
+pub use error::TorchError;
+pub use model::Model;
+pub use train::{Control, Progress, TrainJob, TrainOutcome, train};
+
+/// Version of libtorch this was built against.
+pub fn torch_version() -> &'static str {
+    "2.11.0"
+}
