@@ -1,0 +1,205 @@
+//! What goes into a retraining's machine and what comes out.
+
+use std::time::Duration;
+
+use migrator_solver::InstanceId;
+use serde::{Deserialize, Serialize};
+
+/// When a retraining is worth it and how long its parts may take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrainingConfig {
+    /// Whether this tenant is retrained at all.
+    pub enabled: bool,
+    /// Fewest labelled samples to retrain on.
+    pub min_samples: u64,
+    /// Passes over them.
+    pub epochs: u32,
+    /// Least gain of accuracy worth publishing.
+    pub min_gain: f64,
+    /// Standard errors of the difference by which the new version must be better.
+    pub noise_se: f64,
+    /// Gain expected of the first retraining, before any was seen.
+    pub prior_gain: f64,
+    /// CPU seconds per sample and epoch before the first run told.
+    pub prior_core_s: f64,
+    /// Longest export.
+    pub export: Duration,
+    /// Longest silence of a running retraining.
+    pub stall: Duration,
+    /// Longest pause until the checkpoint is written.
+    pub pause: Duration,
+    /// Longest publication.
+    pub publish: Duration,
+    /// Longest swap on all lanes.
+    pub swap: Duration,
+}
+
+impl Default for RetrainingConfig {
+    fn default() -> RetrainingConfig {
+        RetrainingConfig {
+            enabled: true,
+            min_samples: 64,
+            epochs: 5,
+            min_gain: 0.002,
+            noise_se: 1.0,
+            prior_gain: 0.05,
+            prior_core_s: 0.01,
+            export: Duration::from_secs(60),
+            stall: Duration::from_secs(120),
+            pause: Duration::from_secs(10),
+            publish: Duration::from_secs(60),
+            swap: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a retraining is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetrainingState {
+    /// Nothing to do in this window (any more).
+    Idle,
+    /// Too few labelled samples yet.
+    Collecting,
+    /// The data set is being written.
+    Exporting,
+    /// Ready to run, without an instance.
+    Waiting,
+    /// Training.
+    Running,
+    /// Writing a checkpoint because its instance is taken away.
+    Pausing,
+    /// Checkpointed, without an instance.
+    Paused,
+    /// All steps done, the worker compares both versions on the held-out samples.
+    Validating,
+    /// The new version goes into the store.
+    Publishing,
+    /// The lanes load the new version.
+    Swapping,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RetrainingWish {
+    /// Write the data set of this window, then `exported`.
+    Export {
+        /// The window.
+        window: u64,
+    },
+    /// Train on this instance, from the checkpoint when `resume`; then `progress`…, `trained`, `paused` or `failed`.
+    Start {
+        /// Where.
+        instance: InstanceId,
+        /// The window its data set is of.
+        window: u64,
+        /// Whether a checkpoint of this window may be there.
+        resume: bool,
+    },
+    /// Write a checkpoint and stop, then `paused`.
+    Pause {
+        /// Where it runs.
+        instance: InstanceId,
+    },
+    /// Nothing of this retraining runs on the instance any more; its drain is done.
+    Drained {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The worker hangs: kill it. The machine goes on as if it were lost.
+    Stalled {
+        /// Where it runs.
+        instance: InstanceId,
+    },
+    /// Put the new version into the store, then `published`.
+    Publish {
+        /// Its window.
+        window: u64,
+    },
+    /// Throw the data set, the checkpoint and the new weights of this window away.
+    Discard {
+        /// The window.
+        window: u64,
+        /// Why.
+        reason: DiscardReason,
+    },
+    /// Load this version on every lane, then `swapped`; the tenant's accuracy restarts from `accuracy` on `held_out` samples.
+    Swap {
+        /// The version.
+        version: u32,
+        /// Its accuracy at validation.
+        accuracy: f64,
+        /// Held-out samples.
+        held_out: u64,
+    },
+}
+
+/// Why what a window made is thrown away.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DiscardReason {
+    /// The new version is not better by more than the noise.
+    #[error("not better: {before:.3} before, {after:.3} after, {needed:.3} more needed")]
+    NotBetter {
+        /// Accuracy before.
+        before: f64,
+        /// Accuracy after.
+        after: f64,
+        /// Gain that would have been enough.
+        needed: f64,
+    },
+    /// Accuracies that are no numbers between 0 and 1, or nothing held out.
+    #[error("the validation gave no usable accuracies")]
+    Unusable,
+    /// A newer window began before it was placed.
+    #[error("superseded by window {0}")]
+    Superseded(u64),
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a worker reports at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Accuracy of the version in service on the held-out samples; 0 when there was none.
+    pub before: f64,
+    /// Accuracy of the new version on the same samples.
+    pub after: f64,
+    /// Held-out samples.
+    pub held_out: u64,
+    /// CPU seconds, over all pauses.
+    pub core_s: f64,
+}
+
+/// How a window ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RetrainingResult {
+    /// The window.
+    pub window: u64,
+    /// Accuracy before.
+    pub before: f64,
+    /// Accuracy after.
+    pub after: f64,
+    /// Version published, or `None`: the old one was kept.
+    pub published: Option<u32>,
+    /// CPU seconds it took.
+    pub core_s: f64,
+}
+
+/// What the coordinator wants to know of a tenant's retraining.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RetrainingStatus {
+    /// Whether it has work for an instance (waiting, running or paused).
+    pub due: bool,
+    /// CPU seconds of work left.
+    pub core_s_left: f64,
+    /// Gain of accuracy to expect.
+    pub expected_gain: f64,
+    /// Accuracy after the last retraining that was published, at its validation.
+    pub validated: Option<f64>,
+    /// Whether there is a checkpoint or a running worker to carry over.
+    pub begun: bool,
+    /// For `view.retraining`.
+    pub text: String,
+}

@@ -1,0 +1,273 @@
+//! What goes into a tenant's machine and what comes out.
+
+use std::time::Duration;
+
+use migrator_models::Curve;
+use migrator_solver::InstanceId;
+use serde::{Deserialize, Serialize};
+
+use crate::Time;
+
+/// A request, numbered by the shell; unique while it is unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// A batch of one tenant, numbered by its machine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BatchId(pub u64);
+
+/// Labelled samples to be answered, numbered by the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EvalId(pub u64);
+
+/// How one tenant is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantConfig {
+    /// SLO: a request answered later than this after its arrival is late.
+    pub slo: Duration,
+    /// Most rows in one batch.
+    pub max_batch: u32,
+    /// Most requests that wait.
+    pub queue_limit: usize,
+    /// Most evaluations that wait; beyond it the oldest is dropped.
+    pub eval_limit: usize,
+    /// Measured speed by share and batch; an empty one is taken as 5 ms per batch and 1 ms per row until service times correct it.
+    pub curve: Curve,
+    /// Samples that the running accuracy remembers.
+    pub accuracy_window: u32,
+    /// Mean deviations of the service time that are added to its expectation.
+    pub caution: f64,
+    /// A batch that is not answered after this (or ten times its expectation, if that is longer) means that its worker hangs.
+    pub stall: Duration,
+}
+
+impl Default for TenantConfig {
+    fn default() -> TenantConfig {
+        TenantConfig {
+            slo: Duration::from_millis(100),
+            max_batch: 16,
+            queue_limit: 4096,
+            eval_limit: 64,
+            curve: Curve::default(),
+            accuracy_window: 200,
+            caution: 1.0,
+            stall: Duration::from_secs(10),
+        }
+    }
+}
+
+/// An instance as a lane of a tenant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneSpec {
+    /// Cores it has (cpu device); 1 on a GPU, together with `curve`.
+    pub share: f64,
+    /// Batches its worker computes at the same time.
+    pub executors: u32,
+    /// Speed measured on exactly this profile at `share` 1 (GPU); `None` = the tenant's curve, scaled by the share.
+    pub curve: Option<Curve>,
+}
+
+impl LaneSpec {
+    /// A lane on an instance of `share` cores, with the executors its worker runs there.
+    pub fn cores(share: f64) -> LaneSpec {
+        LaneSpec { share, executors: migrator_models::curve::executors(share), curve: None }
+    }
+}
+
+/// What a lane is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneState {
+    /// Takes batches.
+    Up,
+    /// Finishes what is in flight.
+    Draining,
+    /// Drained, not yet forgotten.
+    Down,
+}
+
+/// One inference request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its number.
+    pub id: RequestId,
+    /// Rows, at least 1 and at most `max_batch`.
+    pub rows: u32,
+    /// When it reached the server: the SLO counts from here.
+    pub arrived: Time,
+    /// The client's own bound, when tighter than the SLO.
+    pub timeout: Option<Duration>,
+}
+
+/// What the shell is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TenantWish {
+    /// Send a batch to a lane's worker, then report it by `finished` or `failed`.
+    Dispatch {
+        /// Where.
+        lane: InstanceId,
+        /// Its number.
+        batch: BatchId,
+        /// What is in it.
+        work: Work,
+        /// Rows in all.
+        rows: u32,
+    },
+    /// Answer a request; nothing more will be heard of it.
+    Answer {
+        /// Which.
+        request: RequestId,
+        /// How.
+        answer: Answer,
+    },
+    /// An evaluation was computed: compare with the labels and call `labelled`.
+    Evaluated {
+        /// Which.
+        eval: EvalId,
+        /// The batch whose output it is.
+        batch: BatchId,
+    },
+    /// An evaluation will not be computed.
+    Dropped {
+        /// Which.
+        eval: EvalId,
+    },
+    /// A draining lane has nothing in flight; its worker may be stopped.
+    Drained {
+        /// Which.
+        lane: InstanceId,
+    },
+    /// A lane's worker hangs; the machine treats it as lost already, the shell kills the process.
+    Stalled {
+        /// Which.
+        lane: InstanceId,
+    },
+}
+
+/// What a batch is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Requests, to be read with [`TenantMachine::batch`](super::TenantMachine::batch).
+    Requests,
+    /// Labelled samples.
+    Evaluation(EvalId),
+}
+
+/// How a request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Computed: its rows of the batch's output, which the shell has just passed to `finished`.
+    Served {
+        /// The batch.
+        batch: BatchId,
+        /// First row of it that is this request's.
+        first_row: u32,
+        /// Rows.
+        rows: u32,
+        /// Whether its deadline had passed.
+        late: bool,
+    },
+    /// It could not have been answered in time.
+    Shed {
+        /// Why.
+        reason: ShedReason,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// Its worker died, and so did the retry or the time for one.
+    WorkerLost,
+    /// The worker answered the batch with an error.
+    Failed,
+}
+
+/// Why a request was shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShedReason {
+    /// Too many requests wait.
+    QueueFull,
+    /// No lane can answer it in time.
+    Deadline,
+    /// No lane came up in time.
+    NoInstance,
+    /// The tenant shuts down.
+    Closing,
+}
+
+impl ShedReason {
+    /// The words clients see.
+    pub fn text(self) -> &'static str {
+        match self {
+            ShedReason::QueueFull => "queue full",
+            ShedReason::Deadline => "deadline cannot be met",
+            ShedReason::NoInstance => "no instance serves this tenant",
+            ShedReason::Closing => "draining",
+        }
+    }
+}
+
+/// Share of samples answered rightly.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// 0..1.
+    pub value: f64,
+    /// Samples it rests on.
+    pub samples: f64,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Requests received.
+    pub arrived: u64,
+    /// Answered in time.
+    pub ok: u64,
+    /// Answered late.
+    pub late: u64,
+    /// Shed.
+    pub shed: u64,
+    /// Failed.
+    pub error: u64,
+    /// Batches of requests computed.
+    pub batches: u64,
+    /// Rows of requests computed.
+    pub rows: u64,
+    /// Requests tried again after their worker died.
+    pub retried: u64,
+}
+
+/// One second of one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Telemetry {
+    /// Seconds it covers: about 1.
+    pub seconds: f64,
+    /// Requests that arrived.
+    pub arrivals: u64,
+    /// Answered in time.
+    pub ok: u64,
+    /// Answered late.
+    pub late: u64,
+    /// Shed.
+    pub shed: u64,
+    /// Failed.
+    pub error: u64,
+    /// Requests that wait now.
+    pub queue_depth: u64,
+    /// Requests in flight now.
+    pub in_flight: u64,
+    /// Longest time from arrival to dispatch among the requests dispatched, milliseconds.
+    pub max_wait_ms: f64,
+    /// Batches computed.
+    pub batches: u64,
+    /// Mean rows in them.
+    pub mean_batch: f64,
+    /// Service time observed ÷ expected from the curve, over the lanes; 1 before the first batch.
+    pub service_ratio: f64,
+    /// Lanes that are up.
+    pub lanes_up: u32,
+    /// Accuracy of the version in service.
+    pub accuracy: Option<Accuracy>,
+    /// Version in service.
+    pub version: u32,
+}
