@@ -1,10 +1,12 @@
 //! Defects of a plan, numbered; a plan with any is not executed.
 
+use std::collections::BTreeSet;
+
 use migrator_mig::Site;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Generation, Plan};
-use crate::problem::{InstanceId, Problem, Task};
+use crate::plan::{Allocation, Generation, GpuPlan, Plan};
+use crate::problem::{GpuState, InstanceId, Problem, Task, TaskKind};
 
 /// What is wrong with a plan. [`Defect::id`] numbers them for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -122,8 +124,19 @@ pub enum Defect {
 
 /// Defects of `plan` as an answer to `problem`, in the order of the plan; empty = may be executed.
 pub fn audit(problem: &Problem, plan: &Plan) -> Vec<Defect> {
-    let _ = (problem, plan);
-    Vec::new()
+    let mut defects = Vec::new();
+    if plan.gpus.len() != problem.gpus.len() {
+        defects.push(Defect::GpuCount { expected: problem.gpus.len(), found: plan.gpus.len() });
+    }
+    for (gpu, (state, target)) in problem.gpus.iter().zip(&plan.gpus).enumerate() {
+        audit_sites(gpu, state, target, &mut defects);
+        for allocation in &target.allocations {
+            audit_instance(gpu, state, allocation, &mut defects);
+            audit_task(problem, gpu, state, allocation, &mut defects);
+        }
+    }
+    audit_uniqueness(plan, &mut defects);
+    defects
 }
 
 /// [`audit`], and (A13) the plan's generation must be above `in_force`.
@@ -133,4 +146,141 @@ pub fn audit_after(problem: &Problem, in_force: Generation, plan: &Plan) -> Vec<
         defects.push(Defect::GenerationRegress { previous: in_force, found: plan.generation });
     }
     defects
+}
+
+fn audit_sites(gpu: usize, state: &GpuState, target: &GpuPlan, defects: &mut Vec<Defect>) {
+    let possible = state.catalog.sites();
+    let sites: Vec<Site> = target.allocations.iter().map(|allocation| allocation.site).collect();
+    defects.extend(sites.iter().filter(|site| !possible.contains(site)).map(|&site| Defect::UnknownSite { gpu, site }));
+    if !sites.is_sorted() {
+        defects.push(Defect::Unsorted { gpu });
+    }
+    for (index, &first) in sites.iter().enumerate() {
+        let clash = |&&second: &&Site| overlap(first, second);
+        defects.extend(sites[index + 1..].iter().filter(clash).map(|&second| Defect::Overlap { gpu, first, second }));
+    }
+}
+
+/// In wide numbers: a plan from elsewhere may name slices whose end does not fit its type.
+fn overlap(first: Site, second: Site) -> bool {
+    let end = |site: Site| u16::from(site.placement.start) + u16::from(site.placement.size);
+    u16::from(first.placement.start) < end(second) && u16::from(second.placement.start) < end(first)
+}
+
+fn audit_instance(gpu: usize, state: &GpuState, allocation: &Allocation, defects: &mut Vec<Defect>) {
+    let site = allocation.site;
+    match allocation.instance {
+        Some(instance) => match state.instances.iter().find(|found| found.id == instance) {
+            None => defects.push(Defect::UnknownInstance { gpu, instance }),
+            Some(found) if found.site != site => defects.push(Defect::Moved { gpu, instance, from: found.site, to: site }),
+            Some(_) => {}
+        },
+        None => {
+            if let Some(found) = state.instances.iter().find(|found| found.site == site) {
+                defects.push(Defect::Recreated { gpu, site, instance: found.id });
+            }
+        }
+    }
+}
+
+fn audit_task(problem: &Problem, gpu: usize, state: &GpuState, allocation: &Allocation, defects: &mut Vec<Defect>) {
+    let Allocation { site, instance, task: Some(task) } = *allocation else { return };
+    let Some(tenant) = problem.tenants.get(task.tenant.index()) else {
+        defects.push(Defect::UnknownTenant { gpu, task });
+        return;
+    };
+    // What runs already may stay, even when its measured curve has meanwhile lost that profile.
+    if state.instances.iter().any(|found| Some(found.id) == instance && found.task == Some(task)) {
+        return;
+    }
+    let profile = site.profile.index();
+    let fits = match (task.kind, &tenant.retraining) {
+        (TaskKind::Inference, _) => tenant.capacity_rps.get(profile).is_some_and(|&rps| rps > 0.0),
+        (TaskKind::Retraining, Some(due)) => due.seconds_left.get(profile).is_some_and(|&s| s >= 0.0 && s.is_finite()),
+        (TaskKind::Retraining, None) => {
+            defects.push(Defect::RetrainingNotDue { gpu, task });
+            return;
+        }
+    };
+    if !fits {
+        defects.push(Defect::DoesNotFit { gpu, task, site });
+    }
+}
+
+fn audit_uniqueness(plan: &Plan, defects: &mut Vec<Defect>) {
+    let (mut instances, mut retrainings) = (BTreeSet::new(), BTreeSet::new());
+    for allocation in plan.gpus.iter().flat_map(|gpu| &gpu.allocations) {
+        if let Some(instance) = allocation.instance.filter(|&instance| !instances.insert(instance)) {
+            defects.push(Defect::InstanceTwice { instance });
+        }
+        let retraining = allocation.task.filter(|task| task.kind == TaskKind::Retraining);
+        if let Some(task) = retraining.filter(|&task| !retrainings.insert(task)) {
+            defects.push(Defect::RetrainingTwice { task });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{RetrainingState, TenantId};
+    use crate::solve::keep;
+    use crate::testing::{instance, problem, site, tenant};
+
+    const INFER: Task = Task { tenant: TenantId(0), kind: TaskKind::Inference };
+    const RETRAIN: Task = Task { tenant: TenantId(0), kind: TaskKind::Retraining };
+
+    fn host() -> Problem {
+        let mut problem = problem(vec![tenant("vision", 40.0)]);
+        problem.gpus[0].instances = vec![instance(1, 2, 0, Some(INFER)), instance(2, 2, 4, None)];
+        problem
+    }
+
+    fn ids(allocations: Vec<Allocation>) -> Vec<String> {
+        let plan = Plan { generation: Generation(2), gpus: vec![GpuPlan { allocations }] };
+        audit(&host(), &plan).iter().map(|defect| defect.to_string().split(':').next().unwrap_or("").to_owned()).collect()
+    }
+
+    fn at(profile: u8, start: u8, instance: Option<u64>, task: Option<Task>) -> Allocation {
+        Allocation { site: site(profile, start), instance: instance.map(InstanceId), task }
+    }
+
+    #[test]
+    fn keeping_everything_has_no_defects() {
+        assert_eq!(audit(&host(), &keep(&host(), Generation(3))), Vec::new());
+    }
+
+    #[test]
+    fn every_defect_is_found_by_its_number() {
+        assert_eq!(ids(vec![at(1, 1, None, None)]), ["A2"]);
+        assert_eq!(ids(vec![at(3, 0, None, None), at(0, 3, None, None)]), ["A3"]);
+        assert_eq!(ids(vec![at(0, 0, Some(9), None)]), ["A4"]);
+        assert_eq!(ids(vec![at(2, 4, Some(1), None)]), ["A5"]);
+        assert_eq!(ids(vec![at(2, 0, Some(1), None), at(2, 4, Some(1), None)]), ["A5", "A6"]);
+        assert_eq!(ids(vec![at(2, 0, None, None)]), ["A7"]);
+        let stranger = Task::inference(TenantId(7));
+        assert_eq!(ids(vec![at(2, 0, Some(1), Some(stranger))]), ["A8"]);
+        assert_eq!(ids(vec![at(0, 0, None, Some(RETRAIN))]), ["A10"]);
+        assert_eq!(ids(vec![at(2, 4, Some(2), None), at(2, 0, Some(1), None)]), ["A12"]);
+    }
+
+    #[test]
+    fn a_task_must_fit_and_a_retraining_runs_once() {
+        let mut problem = host();
+        problem.tenants[0].retraining =
+            Some(RetrainingState { seconds_left: vec![-1.0, 50.0, 40.0, 30.0, 20.0], accuracy_after: 0.9, restore_s: 1.0 });
+        let plan = |allocations| Plan { generation: Generation(2), gpus: vec![GpuPlan { allocations }] };
+        let small = plan(vec![at(0, 0, None, Some(RETRAIN))]);
+        assert!(matches!(audit(&problem, &small)[..], [Defect::DoesNotFit { .. }]));
+        let twice = plan(vec![at(2, 0, Some(1), Some(RETRAIN)), at(2, 4, Some(2), Some(RETRAIN))]);
+        assert!(matches!(audit(&problem, &twice)[..], [Defect::RetrainingTwice { .. }]));
+    }
+
+    #[test]
+    fn a_plan_for_another_host_or_of_an_old_generation_is_refused() {
+        let plan = Plan { generation: Generation(2), gpus: Vec::new() };
+        assert!(matches!(audit(&host(), &plan)[..], [Defect::GpuCount { expected: 1, found: 0 }]));
+        let defects = audit_after(&host(), Generation(2), &keep(&host(), Generation(2)));
+        assert!(matches!(defects[..], [Defect::GenerationRegress { .. }]));
+    }
 }

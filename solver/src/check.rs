@@ -1,9 +1,11 @@
 //! Whether a problem can be planned for at all.
 
-use migrator_mig::{CatalogError, PartitionError};
+use migrator_mig::{CatalogError, Partition, PartitionError, Site};
 
 use crate::plan::Generation;
-use crate::problem::InstanceId;
+use crate::options::SolveOptions;
+use crate::plan::Plan;
+use crate::problem::{GpuState, InstanceId, Problem, RetrainingState, TenantState};
 
 /// Why a problem is refused; names the tenant or GPU and the field.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -12,7 +14,7 @@ pub enum ProblemError {
     #[error("the problem has no GPUs")]
     NoGpus,
     /// A number that must be finite and not negative is not.
-    #[error("{field} is {value}; it must be a number, finite and not negative")]
+    #[error("{field} is {value}, expected 0 to 1e9")]
     Number {
         /// The field.
         field: &'static str,
@@ -95,4 +97,140 @@ pub enum ProblemError {
         /// The one asked for.
         found: Generation,
     },
+}
+
+/// Largest number taken, whatever its unit: beyond it the integer program loses its digits.
+const LARGEST: f64 = 1e9;
+
+/// Checks everything that a solve relies on.
+///
+/// # Errors
+/// The first contradiction found.
+pub fn check(problem: &Problem, previous: Option<&Plan>, options: &SolveOptions) -> Result<(), ProblemError> {
+    if let Some(previous) = previous.map(|plan| plan.generation).filter(|&previous| options.generation <= previous) {
+        return Err(ProblemError::Generation { previous, found: options.generation });
+    }
+    let Some(first) = problem.gpus.first() else { return Err(ProblemError::NoGpus) };
+    for (gpu, state) in problem.gpus.iter().enumerate() {
+        if state.catalog.profiles != first.catalog.profiles {
+            let (expected, found) = (first.catalog.name.clone(), state.catalog.name.clone());
+            return Err(ProblemError::MixedCatalogs { gpu, expected, found });
+        }
+        state.catalog.check().map_err(|source| ProblemError::Catalog { gpu, source })?;
+    }
+    check_instances(problem)?;
+    check_costs(problem, options)?;
+    problem.tenants.iter().try_for_each(|tenant| check_tenant(tenant, first.catalog.profiles.len()))
+}
+
+fn check_instances(problem: &Problem) -> Result<(), ProblemError> {
+    let mut seen = std::collections::BTreeSet::new();
+    for (gpu, GpuState { catalog, instances }) in problem.gpus.iter().enumerate() {
+        let sites: Vec<Site> = instances.iter().map(|instance| instance.site).collect();
+        Partition::new(catalog, sites).map_err(|source| ProblemError::Instances { gpu, source })?;
+        for instance in instances {
+            if !seen.insert(instance.id) {
+                return Err(ProblemError::InstanceTwice { gpu, instance: instance.id });
+            }
+            if let Some(task) = instance.task.filter(|task| task.tenant.index() >= problem.tenants.len()) {
+                return Err(ProblemError::UnknownTenant { gpu, instance: instance.id, tenant: task.tenant.0 });
+            }
+            number("ready_in_s", instance.ready_in_s)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_costs(problem: &Problem, options: &SolveOptions) -> Result<(), ProblemError> {
+    let profiles = problem.gpus.first().map_or(0, |gpu| gpu.catalog.profiles.len());
+    let costs = &problem.costs;
+    for (field, table) in [("create_s", &costs.create_s), ("destroy_s", &costs.destroy_s)] {
+        length("costs", field, profiles, table.len())?;
+        table.iter().try_for_each(|&value| number(field, value))?;
+    }
+    number("drain_s", costs.drain_s)?;
+    number("handover_s", costs.handover_s)?;
+    number("window_left_s", problem.window_left_s)?;
+    number("beyond_window_s", problem.beyond_window_s)?;
+    number("horizon_s", options.horizon_s)?;
+    number("min_gain", options.min_gain)
+}
+
+fn check_tenant(tenant: &TenantState, profiles: usize) -> Result<(), ProblemError> {
+    let owner = format!("{:?}", tenant.name);
+    length(&owner, "capacity_rps", profiles, tenant.capacity_rps.len())?;
+    let single = [("weight", tenant.weight), ("backlog", tenant.backlog), ("load_s", tenant.load_s), ("floor_rps", tenant.floor_rps)];
+    let demand = tenant.demand_rps.iter().map(|&value| ("demand_rps", value));
+    let capacity = tenant.capacity_rps.iter().map(|&value| ("capacity_rps", value));
+    for (field, value) in single.into_iter().chain(demand).chain(capacity) {
+        within(tenant, field, value, LARGEST, "0 to 1e9")?;
+    }
+    within(tenant, "accuracy", tenant.accuracy, 1.0, "0 to 1")?;
+    let Some(RetrainingState { seconds_left, accuracy_after, restore_s }) = &tenant.retraining else { return Ok(()) };
+    length(&owner, "retraining.seconds_left", profiles, seconds_left.len())?;
+    if let Some(&value) = seconds_left.iter().find(|seconds| seconds.is_nan()) {
+        let field = "retraining.seconds_left";
+        return Err(ProblemError::TenantNumber { tenant: tenant.name.clone(), field, value, expected: "a number" });
+    }
+    within(tenant, "retraining.accuracy_after", *accuracy_after, 1.0, "0 to 1")?;
+    within(tenant, "retraining.restore_s", *restore_s, LARGEST, "0 to 1e9")
+}
+
+fn within(tenant: &TenantState, field: &'static str, value: f64, most: f64, expected: &'static str) -> Result<(), ProblemError> {
+    // A NaN is in no range.
+    if (0.0..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ProblemError::TenantNumber { tenant: tenant.name.clone(), field, value, expected })
+}
+
+fn number(field: &'static str, value: f64) -> Result<(), ProblemError> {
+    if (0.0..=LARGEST).contains(&value) { Ok(()) } else { Err(ProblemError::Number { field, value }) }
+}
+
+fn length(owner: &str, field: &'static str, expected: usize, found: usize) -> Result<(), ProblemError> {
+    if expected == found { Ok(()) } else { Err(ProblemError::Length { owner: owner.to_owned(), field, expected, found }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use migrator_mig::ProfileId;
+
+    use super::*;
+    use crate::testing::{instance, problem, tenant};
+
+    fn refused(change: impl FnOnce(&mut Problem)) -> String {
+        let mut problem = problem(vec![tenant("vision", 40.0), tenant("speech", 10.0)]);
+        problem.gpus[0].instances = vec![instance(1, 2, 0, None), instance(2, 2, 4, None)];
+        assert_eq!(check(&problem, None, &SolveOptions::default()), Ok(()));
+        change(&mut problem);
+        check(&problem, None, &SolveOptions::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_refusal_names_the_tenant_and_the_field() {
+        assert!(refused(|p| p.tenants[1].demand_rps[3] = f64::NAN).contains("\"speech\": demand_rps is NaN"));
+        assert!(refused(|p| p.tenants[0].accuracy = 1.5).contains("\"vision\": accuracy is 1.5"));
+        assert!(refused(|p| p.tenants[0].capacity_rps.truncate(3)).contains("\"vision\": capacity_rps has 3 entries, the catalog 5"));
+        assert!(refused(|p| p.costs.create_s[0] = -1.0).contains("create_s is -1"));
+        assert!(refused(|p| p.costs.destroy_s.clear()).contains("costs: destroy_s has 0"));
+        assert!(refused(|p| p.window_left_s = f64::INFINITY).contains("window_left_s"));
+    }
+
+    #[test]
+    fn instances_that_cannot_exist_are_refused() {
+        assert!(refused(|p| p.gpus[0].instances[0].site.profile = ProfileId(4)).contains("no partition"));
+        assert!(refused(|p| p.gpus[0].instances[1].site = p.gpus[0].instances[0].site).contains("no partition"));
+        assert!(refused(|p| p.gpus[0].instances[1].id = p.gpus[0].instances[0].id).contains("listed twice"));
+        assert!(refused(|p| p.gpus.clear()).contains("no GPUs"));
+    }
+
+    #[test]
+    fn a_generation_that_does_not_increase_is_refused() {
+        let problem = problem(vec![tenant("vision", 40.0)]);
+        let previous = Plan { generation: Generation(7), gpus: Vec::new() };
+        let refused = check(&problem, Some(&previous), &SolveOptions::new(Generation(7)));
+        assert!(matches!(refused, Err(ProblemError::Generation { .. })));
+        assert_eq!(check(&problem, Some(&previous), &SolveOptions::new(Generation(8))), Ok(()));
+    }
 }

@@ -6,12 +6,19 @@
 
 pub mod audit;
 pub mod check;
+mod evaluate;
 pub mod forecast;
+mod name;
 pub mod options;
 pub mod plan;
 pub mod problem;
+mod shape;
 pub mod solve;
 pub mod transition;
+mod view;
+
+#[cfg(test)]
+mod testing;
 
 pub use audit::{Defect, audit, audit_after};
 pub use check::ProblemError;

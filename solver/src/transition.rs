@@ -3,8 +3,9 @@
 use migrator_mig::Site;
 use serde::{Deserialize, Serialize};
 
+use crate::name;
 use crate::plan::{Generation, Plan};
-use crate::problem::{InstanceId, Problem, Task};
+use crate::problem::{InstanceId, Problem, Task, TaskKind};
 
 /// Name of an instance that does not exist yet: the GPU's index and the site; unique within a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -109,23 +110,183 @@ impl Transition {
 
     /// The steps as text, a line each: `3 drain vision inference from #7 3g@4 (after 1, 2)`.
     pub fn describe(&self, problem: &Problem) -> String {
-        let _ = problem;
-        String::new()
+        let mut text = String::new();
+        for PlannedStep { id, step, after } in &self.steps {
+            text += &format!("{id} {}", step.describe(problem));
+            if !after.is_empty() {
+                let after: Vec<String> = after.iter().map(usize::to_string).collect();
+                text += &format!(" (after {})", after.join(", "));
+            }
+            text.push('\n');
+        }
+        text
     }
 }
 
 impl Step {
     /// The step as an operator reads it: `create 3g@4 on GPU 0`.
     pub fn describe(&self, problem: &Problem) -> String {
-        let _ = problem;
-        String::new()
+        let task = |task| name::task(problem, task);
+        match *self {
+            Step::Drain { instance, task: old } => format!("drain {} from {}", task(old), name::instance(problem, instance)),
+            Step::Release { instance, task: old } => format!("release {} from {}", task(old), name::instance(problem, instance)),
+            Step::Destroy { instance, .. } => format!("destroy {}", name::instance(problem, instance)),
+            Step::Create { key } => format!("create {}", name::site(problem, key.gpu, key.site)),
+            Step::Preload { target, task: new } => format!("preload {} for {}", task(new), name::target(problem, target)),
+            Step::Bind { target, task: new } => format!("bind {} to {}", task(new), name::target(problem, target)),
+            Step::Admit { target, task: new } => format!("admit {} on {}", task(new), name::target(problem, target)),
+        }
     }
 }
 
 /// The steps that lead from `problem`'s instances to `plan`, so ordered that the least service is lost.
 ///
+/// A drain waits for the preloads of whoever gets its memory slices (make before break), and a drain of inference also for its
+/// tenant's new instances on free slices. A retraining that moves is resumed only after it was released where it ran.
+///
 /// `plan` must have passed [`audit`](crate::audit): for one that has not, steps may be missing, but nothing panics.
 pub fn transition(problem: &Problem, plan: &Plan) -> Transition {
-    let _ = problem;
-    Transition { generation: plan.generation, steps: Vec::new() }
+    let mut builder = Builder::new(problem, plan);
+    builder.preload();
+    // Free slices first: nothing has to yield for them, and drains wait for what they bring.
+    builder.occupy(true);
+    builder.vacate();
+    builder.occupy(false);
+    Transition { generation: plan.generation, steps: builder.steps }
+}
+
+/// An instance that loses its task, its existence or both.
+struct Leaving {
+    gpu: usize,
+    instance: InstanceId,
+    site: Site,
+    task: Option<Task>,
+    destroyed: bool,
+}
+
+/// An instance that gets a task, its existence or both.
+struct Arriving {
+    gpu: usize,
+    site: Site,
+    target: Target,
+    task: Option<Task>,
+    /// Whether nothing has to yield for it.
+    free: bool,
+}
+
+struct Builder {
+    steps: Vec<PlannedStep>,
+    leaving: Vec<Leaving>,
+    arriving: Vec<Arriving>,
+    preload: bool,
+}
+
+impl Builder {
+    fn new(problem: &Problem, plan: &Plan) -> Builder {
+        let (mut leaving, mut arriving): (Vec<Leaving>, Vec<Arriving>) = (Vec::new(), Vec::new());
+        for (gpu, (state, target)) in problem.gpus.iter().zip(&plan.gpus).enumerate() {
+            let after = |id: InstanceId| target.allocations.iter().find(|allocation| allocation.instance == Some(id));
+            for old in &state.instances {
+                let new = after(old.id);
+                if new.is_none_or(|new| new.task != old.task && old.task.is_some()) {
+                    leaving.push(Leaving { gpu, instance: old.id, site: old.site, task: old.task, destroyed: new.is_none() });
+                }
+            }
+            for new in &target.allocations {
+                let old = state.instances.iter().find(|old| Some(old.id) == new.instance);
+                if old.is_some_and(|old| old.task == new.task || new.task.is_none()) {
+                    continue;
+                }
+                let key = Target::New(SiteKey { gpu, site: new.site });
+                let target = new.instance.map_or(key, Target::Existing);
+                let free = !leaving.iter().any(|old| old.gpu == gpu && old.site.placement.overlaps(new.site.placement));
+                arriving.push(Arriving { gpu, site: new.site, target, task: new.task, free });
+            }
+        }
+        // A retraining that moves waits for its release, even onto free slices.
+        for new in arriving.iter_mut().filter(|new| new.task.is_some_and(|task| task.kind == TaskKind::Retraining)) {
+            new.free &= !leaving.iter().any(|old| old.task == new.task);
+        }
+        Builder { steps: Vec::new(), leaving, arriving, preload: problem.costs.preload }
+    }
+
+    fn push(&mut self, step: Step, mut after: Vec<usize>) -> usize {
+        after.sort_unstable();
+        after.dedup();
+        self.steps.push(PlannedStep { id: self.steps.len(), step, after });
+        self.steps.len() - 1
+    }
+
+    fn ids(&self, wanted: impl Fn(&Step) -> bool) -> Vec<usize> {
+        self.steps.iter().filter(|planned| wanted(&planned.step)).map(|planned| planned.id).collect()
+    }
+
+    fn preload(&mut self) {
+        if !self.preload {
+            return;
+        }
+        for (target, task) in self.arriving.iter().filter_map(|new| Some((new.target, new.task?))).collect::<Vec<_>>() {
+            self.push(Step::Preload { target, task }, Vec::new());
+        }
+    }
+
+    fn vacate(&mut self) {
+        for Leaving { gpu, instance, site, task, destroyed } in std::mem::take(&mut self.leaving) {
+            let mut last = None;
+            if let Some(task) = task {
+                let waits = self.make_before_break(gpu, site, task);
+                let drain = self.push(Step::Drain { instance, task }, waits);
+                last = Some(self.push(Step::Release { instance, task }, vec![drain]));
+            }
+            if destroyed {
+                self.push(Step::Destroy { gpu, instance, site }, last.into_iter().collect());
+            }
+        }
+    }
+
+    /// What must be ready before `task` may be taken off `site`.
+    fn make_before_break(&self, gpu: usize, site: Site, task: Task) -> Vec<usize> {
+        let heirs = self.arriving.iter().filter(|new| new.gpu == gpu && new.site.placement.overlaps(site.placement));
+        let heirs: Vec<Target> = heirs.map(|new| new.target).collect();
+        self.ids(|step| match *step {
+            Step::Preload { target, .. } => heirs.contains(&target),
+            // Only admissions on free slices exist by now, so this can close no circle.
+            Step::Admit { task: new, .. } => new == task && task.kind == TaskKind::Inference,
+            _ => false,
+        })
+    }
+
+    fn occupy(&mut self, free: bool) {
+        let (now, later) = std::mem::take(&mut self.arriving).into_iter().partition(|new| new.free == free);
+        let now: Vec<Arriving> = now;
+        for new in &now {
+            self.settle(new);
+        }
+        self.arriving = later;
+    }
+
+    fn settle(&mut self, new: &Arriving) {
+        let Arriving { gpu, site, target, task, .. } = *new;
+        let mut ready = Vec::new();
+        if let Target::New(key) = target {
+            let cleared = |step: &Step| match *step {
+                Step::Destroy { gpu: of, site: old, .. } => of == gpu && old.placement.overlaps(site.placement),
+                _ => false,
+            };
+            let cleared = self.ids(cleared);
+            ready.push(self.push(Step::Create { key }, cleared));
+        }
+        let Some(task) = task else { return };
+        ready.extend(self.ids(|step| match *step {
+            Step::Preload { target: staged, .. } => staged == target,
+            Step::Release { instance, .. } => target == Target::Existing(instance),
+            _ => false,
+        }));
+        let bound = self.push(Step::Bind { target, task }, ready);
+        let mut admitted = vec![bound];
+        if task.kind == TaskKind::Retraining {
+            admitted.extend(self.ids(|step| matches!(*step, Step::Release { task: old, .. } if old == task)));
+        }
+        self.push(Step::Admit { target, task }, admitted);
+    }
 }

@@ -21,10 +21,10 @@ pub struct Catalog {
 /// Why a catalog cannot be used.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CatalogError {
-    /// A catalog without profiles plans nothing.
-    #[error("catalog {0:?} has no profiles")]
+    /// A catalog without profiles plans nothing, and one with more than 255 cannot number them.
+    #[error("catalog {0:?} has no profiles or too many")]
     Empty(String),
-    /// A profile reaches beyond the GPU.
+    /// A profile reaches beyond the GPU, or takes no memory slice at all.
     #[error("catalog {catalog:?}: profile {profile:?} at start {start} reaches beyond memory slice {memory_slices}")]
     Outside {
         /// The catalog's name.
@@ -70,12 +70,13 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`] names the profile and the start that does not fit.
     pub fn check(&self) -> Result<(), CatalogError> {
-        if self.profiles.is_empty() {
+        if self.profiles.is_empty() || self.profiles.len() > usize::from(u8::MAX) {
             return Err(CatalogError::Empty(self.name.clone()));
         }
         for profile in &self.profiles {
             for &start in &profile.starts {
-                if start + profile.memory_slices > self.memory_slices {
+                let end = u16::from(start) + u16::from(profile.memory_slices);
+                if profile.memory_slices == 0 || end > u16::from(self.memory_slices) {
                     return Err(CatalogError::Outside {
                         catalog: self.name.clone(),
                         profile: profile.name.clone(),

@@ -1,0 +1,212 @@
+//! A problem as the planners read it: seconds instead of functions, times instead of costs.
+
+use migrator_mig::ProfileId;
+
+use crate::options::SolveOptions;
+use crate::problem::{InstanceState, Problem, RetrainingState, Task, TaskKind, TenantId, TenantState};
+
+/// Boundaries of the time blocks lie at multiples of this, counted back from the window's end, so that the next solve finds
+/// them again (`reference/ilp.md` section 0, item 3: anchoring is worth 7 points).
+const UNIT_S: f64 = 5.0;
+
+/// Length of the blocks after the first, in units; the rest of the horizon is the last block.
+const GROWTH: [usize; 3] = [2, 4, 8];
+
+/// Never plan further than this, whatever is asked: evaluation is linear in it.
+const LONGEST_S: f64 = 3600.0;
+
+/// A valid problem and what follows from it.
+pub(crate) struct View<'a> {
+    pub problem: &'a Problem,
+    /// Slots of 1 s that are planned for.
+    pub horizon: usize,
+    /// Requests/s by tenant and slot, backlog included.
+    pub demand: Vec<Vec<f64>>,
+    /// Second from now at which a better model is worth nothing any more.
+    pub worth_until: f64,
+    /// Ends of the time blocks in slots, ascending; the last is the horizon.
+    pub ends: Vec<usize>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(problem: &'a Problem, options: &SolveOptions) -> View<'a> {
+        let most = options.horizon_s.clamp(1.0, LONGEST_S);
+        let horizon = problem.window_left_s.max(SolveOptions::MIN_HORIZON_S).min(most).ceil() as usize;
+        let worth_until = (problem.window_left_s + problem.beyond_window_s).max(horizon as f64);
+        let mut view = View { problem, horizon, demand: Vec::new(), worth_until, ends: Vec::new() };
+        view.ends = view.anchored();
+        view.demand = problem.tenants.iter().map(|tenant| view.seconds(tenant)).collect();
+        view
+    }
+
+    fn anchored(&self) -> Vec<usize> {
+        // A block shorter than a warm-up would let the optimiser drop an instance before its heir is ready, for free.
+        let slowest = self.inferences().fold(1.0, |most: f64, (tenant, profile)| most.max(self.start_s(tenant, profile)));
+        let boundary = |after: f64, units: usize| {
+            let step = UNIT_S * units as f64;
+            let rest = (self.problem.window_left_s - after).rem_euclid(step);
+            if rest < 1e-9 { after } else { after + rest }
+        };
+        let mut ends = vec![boundary(slowest.min(LONGEST_S), 1).ceil() as usize];
+        for units in GROWTH {
+            let last = ends[ends.len() - 1] as f64;
+            ends.push(boundary(last + UNIT_S * units as f64, units).ceil() as usize);
+        }
+        ends.retain(|&end| end < self.horizon);
+        ends.push(self.horizon);
+        ends
+    }
+
+    fn seconds(&self, tenant: &TenantState) -> Vec<f64> {
+        let last = tenant.demand_rps.last().copied().unwrap_or(0.0);
+        let mut seconds: Vec<f64> = (0..self.horizon).map(|t| tenant.demand_rps.get(t).copied().unwrap_or(last)).collect();
+        // What is queued is answered in block 0 or never.
+        let first = self.ends[0];
+        seconds[..first].iter_mut().for_each(|rps| *rps += tenant.backlog / first as f64);
+        seconds
+    }
+
+    pub fn tenants(&self) -> impl Iterator<Item = (TenantId, &'a TenantState)> + use<'a> {
+        self.problem.tenants.iter().enumerate().map(|(index, tenant)| (TenantId(index as u16), tenant))
+    }
+
+    pub fn tenant(&self, id: TenantId) -> &'a TenantState {
+        &self.problem.tenants[id.index()]
+    }
+
+    pub fn profiles(&self) -> impl Iterator<Item = ProfileId> + use<> {
+        self.problem.gpus[0].catalog.profile_ids()
+    }
+
+    /// Tenants and the profiles that serve them.
+    pub fn inferences(&self) -> impl Iterator<Item = (TenantId, ProfileId)> + '_ {
+        self.tenants().flat_map(move |(id, tenant)| self.profiles().filter(|q| tenant.capacity_rps[q.index()] > 0.0).map(move |q| (id, q)))
+    }
+
+    pub fn instances(&self) -> impl Iterator<Item = (usize, &'a InstanceState)> + use<'a> {
+        self.problem.gpus.iter().enumerate().flat_map(|(gpu, state)| state.instances.iter().map(move |instance| (gpu, instance)))
+    }
+
+    /// Worth of one answer of this tenant by the model in service.
+    pub fn answer_worth(&self, id: TenantId) -> f64 {
+        self.tenant(id).weight * self.tenant(id).accuracy
+    }
+
+    /// Requests/s of one instance.
+    pub fn rate(&self, id: TenantId, profile: ProfileId) -> f64 {
+        self.tenant(id).capacity_rps[profile.index()]
+    }
+
+    /// Capacity that a tenant keeps however valuable the others are: its floor, but no more than its smallest instance gives.
+    pub fn floor(&self, id: TenantId) -> f64 {
+        let smallest = self.tenant(id).capacity_rps.iter().copied().find(|&rps| rps > 0.0).unwrap_or(0.0);
+        self.tenant(id).floor_rps.min(smallest)
+    }
+
+    /// Mean demand over slots `[from, to)`, requests/s.
+    pub fn mean_demand(&self, id: TenantId, from: usize, to: usize) -> f64 {
+        let slots = &self.demand[id.index()][from..to];
+        slots.iter().sum::<f64>() / slots.len().max(1) as f64
+    }
+
+    /// Highest demand over the horizon, requests/s.
+    pub fn peak_demand(&self, id: TenantId) -> f64 {
+        self.demand[id.index()].iter().copied().fold(0.0, f64::max)
+    }
+
+    /// Seconds to make a task ready outside any instance, while the old owners serve; 0 without preloading.
+    pub fn preload_s(&self, task: Task) -> f64 {
+        if self.problem.costs.preload { self.own_s(task) } else { 0.0 }
+    }
+
+    /// Seconds from an instance's existence to the task's admission.
+    pub fn settle_s(&self, task: Task) -> f64 {
+        if self.problem.costs.preload { self.problem.costs.handover_s } else { self.own_s(task) }
+    }
+
+    fn own_s(&self, task: Task) -> f64 {
+        let tenant = self.tenant(task.tenant);
+        match task.kind {
+            TaskKind::Inference => tenant.load_s,
+            TaskKind::Retraining => tenant.retraining.as_ref().map_or(0.0, |due| due.restore_s),
+        }
+    }
+
+    /// Seconds without service when a task starts where something else has to yield: the unavoidable part of a start.
+    pub fn switch_s(&self, task: Task, profile: ProfileId) -> f64 {
+        let costs = &self.problem.costs;
+        let cut = costs.destroy_s[profile.index()] + costs.create_s[profile.index()];
+        costs.drain_s + cut + self.settle_s(task)
+    }
+
+    fn start_s(&self, tenant: TenantId, profile: ProfileId) -> f64 {
+        self.switch_s(Task::inference(tenant), profile)
+    }
+
+    /// Work left on this profile, seconds; `None` = does not fit or is not due.
+    pub fn retraining_s(&self, id: TenantId, profile: ProfileId) -> Option<f64> {
+        let RetrainingState { seconds_left, .. } = self.tenant(id).retraining.as_ref()?;
+        Some(seconds_left[profile.index()]).filter(|seconds| (0.0..f64::INFINITY).contains(seconds))
+    }
+
+    /// Whether a retraining that ends then still counts; one that runs already may end after its window.
+    pub fn counts(&self, finish_s: f64, running: bool) -> bool {
+        finish_s <= if running { self.worth_until } else { self.problem.window_left_s }
+    }
+
+    /// Gain in accuracy, never negative: a version that is worse is not published.
+    pub fn accuracy_gain(&self, id: TenantId) -> f64 {
+        let tenant = self.tenant(id);
+        tenant.retraining.as_ref().map_or(0.0, |due| (due.accuracy_after - tenant.accuracy).max(0.0))
+    }
+
+    /// Answers that a version published at `from_s` improves, if all arrivals are answered: arrivals from then on.
+    pub fn arrivals_after(&self, id: TenantId, from_s: f64) -> f64 {
+        let slots = self.demand[id.index()].iter().enumerate();
+        let seen: f64 = slots.map(|(t, rps)| rps * (t as f64 + 1.0 - from_s).clamp(0.0, 1.0)).sum();
+        seen + self.tail_arrivals(id, from_s)
+    }
+
+    /// Arrivals beyond the horizon for which a version published at `from_s` is still worth its gain.
+    pub fn tail_arrivals(&self, id: TenantId, from_s: f64) -> f64 {
+        self.mean_demand(id, 0, self.horizon) * (self.worth_until - from_s.max(self.horizon as f64)).max(0.0)
+    }
+
+    /// The instance on which a tenant's retraining is now.
+    pub fn running(&self, id: TenantId) -> Option<(usize, &'a InstanceState)> {
+        self.instances().find(|(_, instance)| instance.task == Some(Task::retraining(id)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{problem, tenant};
+
+    fn ends(window_left_s: f64) -> Vec<usize> {
+        let mut problem = problem(vec![tenant("vision", 40.0)]);
+        problem.window_left_s = window_left_s;
+        View::new(&problem, &SolveOptions::default()).ends
+    }
+
+    #[test]
+    fn a_second_later_the_blocks_end_at_the_same_moments() {
+        assert_eq!(ends(200.0), [5, 20, 40, 80, 200]);
+        assert_eq!(ends(199.0), [4, 19, 39, 79, 199]);
+        assert_eq!(ends(197.0).len(), 5);
+    }
+
+    #[test]
+    fn the_last_block_ends_at_the_horizon_which_reaches_into_the_next_window() {
+        assert_eq!(ends(3.0).last(), Some(&30));
+        assert_eq!(ends(1000.0).last(), Some(&300));
+    }
+
+    #[test]
+    fn the_backlog_is_demand_of_the_first_block() {
+        let mut problem = problem(vec![tenant("vision", 40.0)]);
+        problem.tenants[0].backlog = 50.0;
+        let view = View::new(&problem, &SolveOptions::default());
+        assert_eq!(view.demand[0][..6], [50.0, 50.0, 50.0, 50.0, 50.0, 40.0]);
+    }
+}
