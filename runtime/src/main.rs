@@ -1,2 +1,28 @@
-//! Being written.
-fn main() {}
+//! `migrator`: see [`migrator::cli`].
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use migrator::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = migrator::log::start(&cli.log, cli.log_format) {
+        eprintln!("error: --log {:?}: {error}", cli.log);
+        return ExitCode::from(2);
+    }
+    let result = match cli.command {
+        Command::Serve(args) => migrator::serve::run(args),
+        Command::Check(args) => migrator::config::command::check(args),
+        Command::Demo(args) => migrator::demo::run(args),
+        Command::Load(args) => migrator::load::run(args),
+        Command::Models(command) => migrator::serve::models(command),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The command line. Every flag has a twin in the environment, `MIGRATOR_…`; the flag wins.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Serves models of several tenants on one host and keeps retraining them on fresh labelled data.
+#[derive(Debug, Parser)]
+#[command(name = "migrator", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to log: error, warn, info, debug, trace, or per module, e.g. "info,migrator_actors=debug".
+    #[arg(long, global = true, env = "MIGRATOR_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+    /// How to log: text for people, json for machines (one object a line).
+    #[arg(long, global = true, env = "MIGRATOR_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// Format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the tenants of a configuration until Ctrl-C or SIGTERM.
+    Serve(ServeArgs),
+    /// Check a configuration and explain it; exits with 1 when anything is wrong.
+    Check(CheckArgs),
+    /// Show the whole system at work: three tenants, drifting data, load that bursts and shifts.
+    Demo(DemoArgs),
+    /// Drive a running server with open-loop load and report what came back.
+    Load(LoadArgs),
+    /// Look after the model store.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+/// `migrator serve`.
+#[derive(Clone, Debug, Args)]
+pub struct ServeArgs {
+    /// Configuration file (TOML).
+    #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Port of the inference protocol, instead of the file's; 0 picks a free one and prints it.
+    #[arg(long, env = "MIGRATOR_HTTP_PORT", value_name = "N")]
+    pub http_port: Option<u16>,
+    /// Port of /metrics, instead of the file's; 0 picks a free one and prints it.
+    #[arg(long, env = "MIGRATOR_METRICS_PORT", value_name = "N")]
+    pub metrics_port: Option<u16>,
+    /// Folder of models, samples and checkpoints, instead of the file's.
+    #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Do not make workers and models ready before a switch (to see what preloading saves).
+    #[arg(long, env = "MIGRATOR_NO_PRELOAD")]
+    pub no_preload: bool,
+}
+
+/// `migrator check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Configuration file (TOML).
+    #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Folder of models, samples and checkpoints, instead of the file's.
+    #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `migrator demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Configuration file; its tenants must be the demo's (vision, sensor, text).
+    #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE", default_value = "configs/demo.toml")]
+    pub config: PathBuf,
+    /// Exit after the report instead of serving on until Ctrl-C.
+    #[arg(long, env = "MIGRATOR_DEMO_EXIT")]
+    pub exit: bool,
+    /// Retraining windows to run before the report.
+    #[arg(long, env = "MIGRATOR_DEMO_WINDOWS", value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub windows: u32,
+    /// Port of the inference protocol, instead of the file's; 0 picks a free one and prints it.
+    #[arg(long, env = "MIGRATOR_HTTP_PORT", value_name = "N")]
+    pub http_port: Option<u16>,
+    /// Port of /metrics, instead of the file's; 0 picks a free one and prints it.
+    #[arg(long, env = "MIGRATOR_METRICS_PORT", value_name = "N")]
+    pub metrics_port: Option<u16>,
+    /// Folder of models, samples and checkpoints; the default is a fresh temporary one, removed at the end.
+    #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Multiplies the demand of all tenants; the default fits the demand to this host.
+    #[arg(long, env = "MIGRATOR_DEMO_SCALE", value_name = "F", value_parser = positive)]
+    pub scale: Option<f64>,
+    /// Decides data, drift and arrivals.
+    #[arg(long, env = "MIGRATOR_SEED", value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Do not make workers and models ready before a switch (to see what preloading saves).
+    #[arg(long, env = "MIGRATOR_NO_PRELOAD")]
+    pub no_preload: bool,
+}
+
+/// `migrator load`. For several tenants, repeat --tenant, --arrivals and --samples, in the same order.
+#[derive(Clone, Debug, Args)]
+pub struct LoadArgs {
+    /// The server, e.g. http://127.0.0.1:8000.
+    #[arg(long, env = "MIGRATOR_URL", value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    pub url: String,
+    /// Tenant to drive; may be repeated.
+    #[arg(long = "tenant", env = "MIGRATOR_TENANT", value_name = "NAME", required = true, value_delimiter = ',')]
+    pub tenants: Vec<String>,
+    /// Arrivals of that tenant: CSV of "second,count"; once per --tenant.
+    #[arg(long = "arrivals", env = "MIGRATOR_ARRIVALS", value_name = "FILE", required = true, value_delimiter = ',')]
+    pub arrivals: Vec<PathBuf>,
+    /// Labelled samples of that tenant: CSV of features and label, or CIFAR-10 binary (.bin); once per --tenant.
+    #[arg(long = "samples", env = "MIGRATOR_SAMPLES", value_name = "FILE", required = true, value_delimiter = ',')]
+    pub samples: Vec<PathBuf>,
+    /// Multiplies the counts; once for all tenants, or once per --tenant.
+    #[arg(long = "scale", env = "MIGRATOR_SCALE", value_name = "F", default_value = "1", value_delimiter = ',', value_parser = positive)]
+    pub scales: Vec<f64>,
+    /// Share of the requests whose label is sent back to the server afterwards, 0 to 1.
+    #[arg(long, env = "MIGRATOR_LABEL_SHARE", value_name = "F", default_value_t = 0.0, value_parser = share)]
+    pub label_share: f64,
+    /// Seconds to run; the default is as long as the arrivals last.
+    #[arg(long, env = "MIGRATOR_DURATION", value_name = "S", value_parser = positive)]
+    pub duration: Option<f64>,
+    /// Decides which samples are sent and when within each second.
+    #[arg(long, env = "MIGRATOR_SEED", value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print the report as JSON.
+    #[arg(long, env = "MIGRATOR_JSON")]
+    pub json: bool,
+}
+
+/// `migrator models`.
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List models and versions.
+    List(StoreArgs),
+    /// Show one model: what it takes and gives, its versions, where each came from.
+    Show(ModelArgs),
+    /// Check the files of one model against their checksums (all models without --model).
+    Verify(VerifyArgs),
+    /// Bring a model file into the store as a new version of a tenant's model.
+    Import(ImportArgs),
+    /// Train the next version of a tenant's model from a file of labelled samples (the first version from random weights).
+    Train(TrainArgs),
+}
+
+/// Where the store is: a configuration names it, or the folder is given.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct StoreArgs {
+    /// Configuration file whose state_dir holds the store.
+    #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of models, samples and checkpoints, instead of the configuration's.
+    #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// A model of the store.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// The model's name.
+    #[arg(long, env = "MIGRATOR_MODEL", value_name = "NAME")]
+    pub model: String,
+}
+
+/// `migrator models verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Where the store is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// The model's name; all models when left out.
+    #[arg(long, env = "MIGRATOR_MODEL", value_name = "NAME")]
+    pub model: Option<String>,
+}
+
+/// `migrator models import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// Configuration file that describes the tenant's model.
+    #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Folder of models, samples and checkpoints, instead of the configuration's.
+    #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The tenant.
+    #[arg(long, env = "MIGRATOR_TENANT", value_name = "NAME")]
+    pub tenant: String,
+    /// Model file: TorchScript (.pt) or weights (.safetensors), as the tenant's model says.
+    #[arg(long, env = "MIGRATOR_FILE", value_name = "FILE")]
+    pub file: PathBuf,
+    /// Tokenizer (tokenizer.json) of a text classifier.
+    #[arg(long, env = "MIGRATOR_TOKENIZER", value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// `migrator models train`.
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    /// Configuration file that describes the tenant's model.
+    #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Folder of models, samples and checkpoints, instead of the configuration's.
+    #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The tenant.
+    #[arg(long, env = "MIGRATOR_TENANT", value_name = "NAME")]
+    pub tenant: String,
+    /// Labelled samples: CSV of features and label, or CIFAR-10 binary (.bin).
+    #[arg(long, env = "MIGRATOR_DATA", value_name = "FILE")]
+    pub data: PathBuf,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text).filter(|n| *n > 0.0).ok_or_else(|| "must be a number above 0".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text).filter(|n| (0.0..=1.0).contains(n)).ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|n: &f64| n.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_twin() {
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+                let env = arg.get_env().unwrap_or_else(|| panic!("{} --{} has no twin", command.get_name(), arg.get_id()));
+                assert!(env.to_string_lossy().starts_with("MIGRATOR_"));
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn load_takes_several_tenants() {
+        let line = "migrator load --tenant a --arrivals a.csv --samples a.bin --tenant b --arrivals b.csv --samples b.csv --scale 0.5";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Command::Load(args) = cli.command else { panic!("not load") };
+        assert_eq!((args.tenants.len(), args.arrivals.len(), args.samples.len(), args.scales), (2, 2, 2, vec![0.5]));
+    }
+
+    #[test]
+    fn a_share_beyond_one_is_refused_in_words() {
+        let line = "migrator load --tenant a --arrivals a --samples a --label-share 1.5";
+        let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+        assert!(error.contains("must be a number from 0 to 1"), "{error}");
+    }
+}

@@ -1,0 +1,99 @@
+//! What no single key can tell: whether the parts of a configuration agree with each other.
+
+use migrator_models::{Architecture, Source as ModelSource};
+
+use super::source::{ConfigErrors, Source};
+use super::{Config, TenantConfig};
+
+/// Adds every disagreement.
+pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErrors) {
+    let mut found: Vec<(String, String)> = Vec::new();
+    ports(config, &mut found);
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        names(config, index, tenant, &mut found);
+        retraining(config, index, tenant, &mut found);
+        model(index, tenant, &mut found);
+    }
+    errors.0.extend(found.into_iter().map(|(key, message)| source.at(&key, message)));
+}
+
+fn ports(config: &Config, found: &mut Vec<(String, String)>) {
+    let (http, metrics) = (config.server.http_port, config.server.metrics_port);
+    if http == metrics && http != 0 {
+        found.push(("server.metrics_port".to_owned(), format!("must differ from server.http_port, which is {http}; 0 picks a free one")));
+    }
+}
+
+fn names(config: &Config, index: usize, tenant: &TenantConfig, found: &mut Vec<(String, String)>) {
+    for (other_index, other) in config.tenants[..index].iter().enumerate() {
+        if other.name == tenant.name {
+            found.push((format!("tenants[{index}].name"), format!("must be unique; tenants[{other_index}] has this name too")));
+        } else if other.model.name == tenant.model.name && other.model != tenant.model {
+            let message = format!("must be unique, or the same model as that of tenant {:?} in every key", other.name);
+            found.push((format!("tenants[{index}].model.name"), message));
+        } else if other.model == tenant.model && config.retraining_of(other).enabled && config.retraining_of(tenant).enabled {
+            let message = format!(
+                "is retrained by tenant {:?} too: give each its own model name, or set retraining.enabled = false in one",
+                other.name
+            );
+            found.push((format!("tenants[{index}].model.name"), message));
+        }
+    }
+}
+
+fn retraining(config: &Config, index: usize, tenant: &TenantConfig, found: &mut Vec<(String, String)>) {
+    let effective = config.retraining_of(tenant);
+    let own = &tenant.retraining;
+    let mut complain = |key: &str, overridden: bool, message: String| {
+        let table = if overridden { format!("tenants[{index}].retraining") } else { "retraining".to_owned() };
+        let entry = (format!("{table}.{key}"), message);
+        if !found.contains(&entry) {
+            found.push(entry);
+        }
+    };
+    if effective.max_samples < effective.min_samples {
+        let overridden = own.max_samples.is_some() || own.min_samples.is_some();
+        complain("max_samples", overridden, format!("must be at least min_samples, which is {}", effective.min_samples));
+    }
+    if effective.stored_samples < effective.max_samples {
+        complain("stored_samples", false, format!("must be at least max_samples, which is {}", effective.max_samples));
+    }
+    let held_out = f64::from(effective.min_samples) * effective.held_out_share;
+    if held_out < 1.0 {
+        let overridden = own.held_out_share.is_some();
+        let least = 1.0 / f64::from(effective.min_samples);
+        complain(
+            "held_out_share",
+            overridden,
+            format!("must hold out at least one of {} samples, so at least {least:.3}", effective.min_samples),
+        );
+    }
+}
+
+fn model(index: usize, tenant: &TenantConfig, found: &mut Vec<(String, String)>) {
+    match &tenant.model.source {
+        ModelSource::Architecture { architecture } => {
+            let mut complain =
+                |message: &str| found.push((format!("tenants[{index}].model.source.architecture.input"), message.to_owned()));
+            match architecture {
+                Architecture::Cnn { input: [_, h, w], .. } if *h < 8 || *w < 8 => {
+                    complain("must be at least 8 high and 8 wide: it is pooled three times");
+                }
+                Architecture::Resnet18 { input: [c, h, w] } | Architecture::MobilenetV2 { input: [c, h, w] }
+                    if *c != 3 || *h < 32 || *w < 32 =>
+                {
+                    complain("must have 3 channels and be at least 32 high and 32 wide");
+                }
+                _ => {}
+            }
+        }
+        ModelSource::Torchscript { inputs } => {
+            for (i, input) in inputs.iter().enumerate().filter(|(i, input)| inputs[..*i].iter().any(|o| o.name == input.name)) {
+                found.push((
+                    format!("tenants[{index}].model.source.inputs[{i}].name"),
+                    format!("must be unique; another input is called {:?}", input.name),
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The configuration file: what it may hold ([`schema`]), what it means ([`Config`]), what is wrong with it ([`ConfigErrors`]).
+//!
+//! Knows nothing of actors, devices or HTTP. A file is either accepted whole or refused with every defect listed at once.
+
+mod check;
+pub mod command;
+mod explain;
+mod schema;
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use migrator_models::{ModelSpec, TrainSpec};
+use serde::{Deserialize, Serialize};
+
+pub use explain::explain;
+pub use source::{ConfigError, ConfigErrors};
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Ports, limits and where state is kept.
+    #[serde(default)]
+    pub server: ServerConfig,
+    /// What is cut into instances.
+    #[serde(default)]
+    pub device: DeviceConfig,
+    /// How plans are made.
+    #[serde(default)]
+    pub planner: PlannerConfig,
+    /// How models are retrained, unless a tenant says otherwise.
+    #[serde(default)]
+    pub retraining: RetrainingConfig,
+    /// The tenants; their index here is their `TenantId`.
+    pub tenants: Vec<TenantConfig>,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address to listen on.
+    pub host: String,
+    /// Port of the inference protocol; 0 = a free one.
+    pub http_port: u16,
+    /// Port of `/metrics`; 0 = a free one.
+    pub metrics_port: u16,
+    /// Largest request body, MiB.
+    pub max_body_mib: u32,
+    /// Seconds that requests in flight get after a signal to stop.
+    pub drain_s: f64,
+    /// Folder of the model store, the samples and the checkpoints.
+    pub state_dir: PathBuf,
+}
+
+/// `[device]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Which device.
+    pub kind: DeviceKind,
+    /// Cores to cut up; `None` = all of the host's, less `reserved_cores`.
+    pub cores: Option<f64>,
+    /// Cores left to the server, its solver and the workers being preloaded; not used when `cores` is given.
+    pub reserved_cores: f64,
+    /// Memory to cut up, MiB; `None` = three quarters of the host's.
+    pub memory_mib: Option<u64>,
+    /// Adds the time an A100 takes to create and destroy instances (0.16–0.42 s).
+    pub gpu_times: bool,
+    /// How shares are enforced.
+    pub enforcement: Enforcement,
+}
+
+/// Kinds of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// The host's cores, dressed as a GPU of 7 compute and 8 memory slices.
+    Cpu,
+}
+
+/// How the `cpu` device enforces shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforcement {
+    /// Control groups where they can be written, else duty cycles.
+    Auto,
+    /// Control groups, or fail.
+    Cgroup,
+    /// Duty cycles by signals.
+    Duty,
+}
+
+/// `[planner]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlannerConfig {
+    /// Who decides.
+    pub policy: Policy,
+    /// Seconds between solves.
+    pub slot_s: f64,
+    /// Seconds looked ahead.
+    pub horizon_s: f64,
+    /// Longest a solve may take, milliseconds.
+    pub time_limit_ms: u64,
+    /// Shortest time between two reconfigurations, seconds.
+    pub dwell_s: f64,
+    /// Relative gain in goodput below which nothing is changed (0.02 = 2 %).
+    pub min_gain: f64,
+    /// Whether workers and models are made ready before the switch.
+    pub preload: bool,
+}
+
+/// Planning policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The integer program.
+    Ilp,
+    /// The greedy heuristic.
+    Greedy,
+    /// The first partition stays for ever.
+    Keep,
+}
+
+/// `[retraining]`, and with a tenant's overrides applied what [`Config::retraining_of`] gives.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrainingConfig {
+    /// Length of a retraining window, seconds.
+    pub window_s: f64,
+    /// Whether models are retrained at all.
+    pub enabled: bool,
+    /// Fewest samples of the last window that start a retraining.
+    pub min_samples: u32,
+    /// Most samples of the last window that are used (the newest).
+    pub max_samples: u32,
+    /// Older samples added, as a share of the new ones (0.5 = one old for two new).
+    pub replay_share: f64,
+    /// Share of the new samples that is held out to compare versions.
+    pub held_out_share: f64,
+    /// Gain in held-out accuracy from which a version is published (0.0 = at least as good).
+    pub min_gain: f64,
+    /// Seconds beyond the window's end for which a better model is still worth its gain.
+    pub beyond_window_s: f64,
+    /// Most samples kept per tenant; the oldest go.
+    pub stored_samples: u32,
+}
+
+/// `[tenants.retraining]`: what differs from `[retraining]`. The window is the same for all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrainingOverride {
+    /// See [`RetrainingConfig::enabled`].
+    pub enabled: Option<bool>,
+    /// See [`RetrainingConfig::min_samples`].
+    pub min_samples: Option<u32>,
+    /// See [`RetrainingConfig::max_samples`].
+    pub max_samples: Option<u32>,
+    /// See [`RetrainingConfig::replay_share`].
+    pub replay_share: Option<f64>,
+    /// See [`RetrainingConfig::held_out_share`].
+    pub held_out_share: Option<f64>,
+    /// See [`RetrainingConfig::min_gain`].
+    pub min_gain: Option<f64>,
+}
+
+/// `[[tenants]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantConfig {
+    /// Name, in URLs, metrics and reports.
+    pub name: String,
+    /// Latency promised per request, milliseconds.
+    pub slo_ms: f64,
+    /// Worth of one of its good answers relative to the others'.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Fewest requests/s it keeps however valuable the others are.
+    #[serde(default)]
+    pub floor_rps: f64,
+    /// Most requests waiting.
+    #[serde(default = "queue")]
+    pub queue: u32,
+    /// What differs from `[retraining]`.
+    #[serde(default)]
+    pub retraining: RetrainingOverride,
+    /// Its model.
+    pub model: ModelSpec,
+    /// How the model is fine-tuned.
+    #[serde(default)]
+    pub train: TrainSpec,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn queue() -> u32 {
+    1024
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            host: "127.0.0.1".to_owned(),
+            http_port: 8000,
+            metrics_port: 8002,
+            max_body_mib: 64,
+            drain_s: 10.0,
+            state_dir: PathBuf::from("state"),
+        }
+    }
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        DeviceConfig {
+            kind: DeviceKind::Cpu,
+            cores: None,
+            reserved_cores: 0.5,
+            memory_mib: None,
+            gpu_times: false,
+            enforcement: Enforcement::Auto,
+        }
+    }
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        PlannerConfig { policy: Policy::Ilp, slot_s: 1.0, horizon_s: 10.0, time_limit_ms: 500, dwell_s: 3.0, min_gain: 0.02, preload: true }
+    }
+}
+
+impl Default for RetrainingConfig {
+    fn default() -> Self {
+        RetrainingConfig {
+            window_s: 200.0,
+            enabled: true,
+            min_samples: 64,
+            max_samples: 2000,
+            replay_share: 0.5,
+            held_out_share: 0.2,
+            min_gain: 0.0,
+            beyond_window_s: 0.0,
+            stored_samples: 20_000,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every defect of the file, each with its line, key, value and what is allowed.
+    pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigErrors::unreadable(path, &e))?;
+        Config::parse(&path.display().to_string(), &text)
+    }
+
+    /// Checks the text of a file that is called `file` in messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(file: &str, text: &str) -> Result<Config, ConfigErrors> {
+        let source = source::Source::parse(file, text)?;
+        let mut errors = ConfigErrors::default();
+        schema::check(&source, &mut errors);
+        errors.into_result()?;
+        let config: Config = toml::from_str(text).map_err(|e| source.refused(&e))?;
+        check::check(&source, &config, &mut errors);
+        errors.into_result()?;
+        Ok(config)
+    }
+
+    /// How a tenant's model is retrained: `[retraining]` with the tenant's overrides.
+    pub fn retraining_of(&self, tenant: &TenantConfig) -> RetrainingConfig {
+        let (base, own) = (&self.retraining, &tenant.retraining);
+        RetrainingConfig {
+            enabled: own.enabled.unwrap_or(base.enabled),
+            min_samples: own.min_samples.unwrap_or(base.min_samples),
+            max_samples: own.max_samples.unwrap_or(base.max_samples),
+            replay_share: own.replay_share.unwrap_or(base.replay_share),
+            held_out_share: own.held_out_share.unwrap_or(base.held_out_share),
+            min_gain: own.min_gain.unwrap_or(base.min_gain),
+            ..base.clone()
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Folder of the model store.
+    pub fn models_dir(&self) -> PathBuf {
+        self.state_dir.join("models")
+    }
+
+    /// File of the labelled samples.
+    pub fn samples_file(&self) -> PathBuf {
+        self.state_dir.join("samples.sqlite")
+    }
+}

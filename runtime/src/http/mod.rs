@@ -1,0 +1,97 @@
+//! The front: Open Inference Protocol v2 and the server's own `/v1`, on actix-web.
+//!
+//! Knows tenants by [`TenantFront`] only and the rest of the server by its published [`View`]; knows nothing of actors, plans or
+//! devices. Read in the order [`AppState`], [`start`].
+
+pub mod metrics;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, web};
+use futures::future::BoxFuture;
+use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleError};
+use migrator_actors::view::View;
+use migrator_models::{ModelSpec, TensorSpec};
+use tokio::sync::watch;
+
+/// What the front knows of a tenant.
+pub trait TenantFront: Send + Sync {
+    /// Answers a request that was checked against [`TenantFront::spec`].
+    fn infer(&self, infer: Infer) -> BoxFuture<'static, Result<Inferred, InferError>>;
+    /// Keeps labelled samples that were checked against [`TenantFront::spec`]; gives how many were kept.
+    fn add_samples(&self, samples: AddSamples) -> BoxFuture<'static, Result<usize, SampleError>>;
+    /// The model.
+    fn spec(&self) -> &ModelSpec;
+    /// Version in service; 0 = none yet.
+    fn version(&self) -> u32;
+    /// Whether an instance answers now.
+    fn ready(&self) -> bool;
+}
+
+/// What every handler sees.
+pub struct AppState {
+    tenants: BTreeMap<String, Tenant>,
+    view: watch::Receiver<Arc<View>>,
+    draining: Arc<AtomicBool>,
+    limits: Limits,
+}
+
+/// Bounds of the front.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest request body, bytes.
+    pub max_body: usize,
+    /// Threads that answer HTTP.
+    pub workers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_body: 64 << 20, workers: 2 }
+    }
+}
+
+/// A tenant and its inputs, resolved once.
+pub(crate) struct Tenant {
+    pub front: Arc<dyn TenantFront>,
+    pub inputs: Vec<TensorSpec>,
+}
+
+impl AppState {
+    /// Tenants by name; the view published by the coordinator; the flag that is raised when the server begins to drain.
+    pub fn new(
+        tenants: BTreeMap<String, Arc<dyn TenantFront>>,
+        view: watch::Receiver<Arc<View>>,
+        draining: Arc<AtomicBool>,
+        limits: Limits,
+    ) -> AppState {
+        let resolve = |front: Arc<dyn TenantFront>| Tenant { inputs: front.spec().inputs(), front };
+        let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
+        AppState { tenants, view, draining, limits }
+    }
+
+    /// Whether the server is draining: new inference requests are refused with 503.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts to listen; gives the server (await it, or stop it by its handle) and the port it got. Signals are left to the caller.
+///
+/// # Errors
+/// When the address cannot be bound; the message names it.
+pub fn start(state: AppState, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
+    let workers = state.limits.workers.max(1);
+    let state = web::Data::new(state);
+    let server = HttpServer::new(move || App::new().app_data(state.clone())).workers(workers).disable_signals();
+    let server = server.bind((host, port)).map_err(|e| cannot_listen(host, port, &e))?;
+    let port = server.addrs().first().map_or(port, std::net::SocketAddr::port);
+    Ok((server.run(), port))
+}
+
+fn cannot_listen(host: &str, port: u16, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("cannot listen on {host}:{port}: {error}"))
+}

@@ -1,0 +1,14 @@
+//! The `migrator` program: command line, configuration, HTTP, Prometheus, storage, wiring, load generator and demo.
+//!
+//! Links no libtorch and decides nothing about plans: it connects the actors to the outside. Read in the order [`cli`],
+//! [`config`], [`http`], [`storage`], [`serve`], [`load`], [`demo`].
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod http;
+pub mod load;
+pub mod log;
+pub mod serve;
+pub mod storage;
