@@ -34,6 +34,7 @@ pub enum ToWorker {
         /// Its key from now on; loading onto a used key replaces it atomically.
         key: ModelKey,
         /// What it is.
+        #[serde(with = "as_json")]
         spec: ModelSpec,
         /// Version folder of the store.
         folder: PathBuf,
@@ -70,6 +71,7 @@ pub enum ToWorker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainJob {
     /// The model.
+    #[serde(with = "as_json")]
     pub spec: ModelSpec,
     /// Version folder to start from; `None` = random weights from the seed.
     pub base: Option<PathBuf>,
@@ -172,4 +174,21 @@ pub enum FailCode {
     Torch,
     /// The worker's own fault.
     Internal,
+}
+
+/// A model's spec travels as JSON inside the head: its enums are tagged by a field, for the user's configuration files, and `postcard`,
+/// which does not describe itself, cannot read those.
+mod as_json {
+    use migrator_models::ModelSpec;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(spec: &ModelSpec, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(spec).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ModelSpec, D::Error> {
+        serde_json::from_str(<&str>::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }

@@ -113,3 +113,32 @@ impl Buf for Rope {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::FromWorker;
+
+    #[test]
+    fn a_payload_goes_to_the_socket_from_where_it_lies() {
+        let parts = [Bytes::from(vec![1; 1 << 20]), Bytes::new(), Bytes::from(vec![2; 10])];
+        let mut rope = Rope::default();
+        rope.push(1, &FromWorker::Done, parts.to_vec()).unwrap();
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(rope.chunks_vectored(&mut slices), 3, "header and head, and the two parts that hold something");
+        assert_eq!((slices[1].as_ptr(), slices[2].as_ptr()), (parts[0].as_ptr(), parts[2].as_ptr()));
+    }
+
+    #[test]
+    fn a_short_write_goes_on_where_it_stopped() {
+        let mut rope = Rope::default();
+        rope.push(1, &FromWorker::Done, vec![Bytes::from_static(b"abc"), Bytes::from_static(b"defg")]).unwrap();
+        let whole = rope.len;
+        rope.advance(whole - 5);
+        assert_eq!((rope.remaining(), rope.chunk()), (5, &b"c"[..]));
+        rope.advance(3);
+        assert_eq!((rope.remaining(), rope.chunk()), (2, &b"fg"[..]));
+        rope.advance(2);
+        assert!(!rope.has_remaining());
+    }
+}
