@@ -55,9 +55,8 @@ impl Curve {
     /// half of the SLO for waiting (iGniter's rule), at `utilisation` of its full speed. 0 when even a single row is too slow.
     pub fn capacity_rps(&self, share: f64, slo_ms: f64, utilisation: f64) -> f64 {
         let full = |batch: u32| f64::from(batch) * f64::from(executors(share)) * 1000.0 / self.latency_ms(share, batch).max(1e-6);
-        let fits = |limit: f64| {
-            self.points.iter().filter(|p| self.latency_ms(share, p.batch) <= limit).map(|p| full(p.batch)).fold(0.0, f64::max)
-        };
+        let fits =
+            |limit: f64| self.points.iter().filter(|p| self.latency_ms(share, p.batch) <= limit).map(|p| full(p.batch)).fold(0.0, f64::max);
         utilisation * if fits(slo_ms / 2.0) > 0.0 { fits(slo_ms / 2.0) } else { fits(slo_ms * 0.8) * 0.5 }
     }
 }

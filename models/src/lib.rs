@@ -1,10 +1,15 @@
 //! What a model is, how fast it runs where, what it learns from: spec, curves, store, data sets. No libtorch.
 //!
-//! Knows nothing of workers, actors or HTTP. Read in the order [`spec`], [`curve`], [`store`], [`data`].
+//! Knows nothing of workers, actors or HTTP. Read in the order [`spec`], [`curve`], [`store`], [`data`]; [`file`](mod@file) writes safely.
 #![forbid(unsafe_code)]
 
 pub mod curve;
+pub mod data;
+pub mod file;
 pub mod spec;
+pub mod store;
 
 pub use curve::Curve;
+pub use data::{DataError, Dataset, Sample};
 pub use spec::{Architecture, Datatype, ModelSpec, Source, TensorSpec, TrainSpec};
+pub use store::{Latest, Manifest, Store, StoreError};
