@@ -6,8 +6,10 @@
 pub mod curve;
 pub mod data;
 pub mod file;
+pub mod reader;
 pub mod spec;
 pub mod store;
+pub mod synthetic;
 
 pub use curve::Curve;
 pub use data::{DataError, Dataset, Sample};
