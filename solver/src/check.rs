@@ -2,8 +2,8 @@
 
 use migrator_mig::{CatalogError, Partition, PartitionError, Site};
 
-use crate::plan::Generation;
 use crate::options::SolveOptions;
+use crate::plan::Generation;
 use crate::plan::Plan;
 use crate::problem::{GpuState, InstanceId, Problem, RetrainingState, TenantState};
 

@@ -11,9 +11,6 @@ use crate::view::View;
 /// that the model knows nothing of, so equal plans must not be swapped for each other.
 pub(crate) const START_CHARGE_S: f64 = 0.25;
 
-/// What a missing request of floor capacity is charged, in answers: more than any weight is meant to outbid.
-pub(crate) const FLOOR_CHARGE: f64 = 100.0;
-
 /// Instance counts per time block, positions ignored: what the integer program decides.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Counts {
@@ -53,7 +50,17 @@ pub(crate) struct Value {
 
 /// Values `plan`, held to the horizon or, with `future`, followed by its blocks 1 and later.
 pub(crate) fn value(view: &View, shape: &Shape, plan: &Plan, future: Option<&Counts>) -> Value {
+    staged_value(view, shape, plan, future, true)
+}
+
+/// Values keeping everything for one block and following the counts then: nothing has been preloaded by that time.
+pub(crate) fn wait_value(view: &View, shape: &Shape, keep: &Plan, future: &Counts) -> Value {
+    staged_value(view, shape, keep, Some(future), false)
+}
+
+fn staged_value(view: &View, shape: &Shape, plan: &Plan, future: Option<&Counts>, staged: bool) -> Value {
     let mut evaluation = Evaluation::new(view, future.map_or(view.horizon, |_| view.ends[0]));
+    evaluation.staged = staged;
     evaluation.now(plan);
     if let Some(counts) = future {
         evaluation.later(shape, plan, counts);
@@ -72,6 +79,8 @@ struct Evaluation<'a> {
     /// Profile, finish and whether it ran before, by tenant.
     retraining: Vec<Option<(ProfileId, f64, bool)>>,
     charge: Vec<f64>,
+    /// Whether what block 1 starts was preloaded during block 0.
+    staged: bool,
 }
 
 impl<'a> Evaluation<'a> {
@@ -84,6 +93,7 @@ impl<'a> Evaluation<'a> {
             held: vec![vec![Vec::new(); view.profiles().count()]; tenants],
             retraining: vec![None; tenants],
             charge: vec![0.0; tenants],
+            staged: true,
         }
     }
 
@@ -146,7 +156,7 @@ impl<'a> Evaluation<'a> {
         for (id, _) in self.view.tenants() {
             let held = self.view.profiles().map(|q| self.view.rate(id, q) * self.held[id.index()][q.index()].len() as f64);
             let missing = (self.view.floor(id) - held.sum::<f64>()).max(0.0);
-            self.charge[id.index()] += FLOOR_CHARGE * missing * seconds;
+            self.charge[id.index()] += self.view.floor_charge(id) * missing * seconds;
         }
     }
 
@@ -171,15 +181,16 @@ impl<'a> Evaluation<'a> {
             let Some((profile, start)) = counts.retraining[id.index()] else { continue };
             let missing = self.retraining[id.index()].is_none();
             let Some(work_s) = self.view.retraining_s(id, profile).filter(|_| missing && start.max(1) == block) else { continue };
-            let ready_s = from_s + self.view.switch_s(Task::retraining(id), profile);
+            let task = Task::retraining(id);
+            let unstaged_s = if self.staged || block > 1 { 0.0 } else { self.view.preload_s(task) };
+            let ready_s = from_s + unstaged_s + self.view.switch_s(task, profile);
             self.retraining[id.index()] = Some((profile, ready_s + work_s, false));
         }
     }
 
     /// What the counts want, and what the plan holds beyond it as long as both fit: nothing is taken away without need.
     fn with_spares(&self, shape: &Shape, plan: &Plan, actual: &[Vec<u32>], wanted: &[Vec<u32>], from_s: f64) -> Vec<Vec<u32>> {
-        let both: Vec<Vec<u32>> =
-            actual.iter().zip(wanted).map(|(a, w)| a.iter().zip(w).map(|(a, w)| *a.max(w)).collect()).collect();
+        let both: Vec<Vec<u32>> = actual.iter().zip(wanted).map(|(a, w)| a.iter().zip(w).map(|(a, w)| *a.max(w)).collect()).collect();
         let mut used = vec![0; self.view.profiles().count()];
         for tenant in &both {
             used.iter_mut().zip(tenant).for_each(|(sum, n)| *sum += n);
@@ -192,10 +203,15 @@ impl<'a> Evaluation<'a> {
     }
 
     fn adjust(&mut self, tenant: TenantId, profile: ProfileId, wanted: u32, from_s: f64, to_s: f64) {
-        let switch_s = self.view.switch_s(Task::inference(tenant), profile);
+        let unstaged_s = |id| if self.staged || from_s > self.first_end as f64 { 0.0 } else { self.view.preload_s(Task::inference(id)) };
+        let switch_s = unstaged_s(tenant) + self.view.switch_s(Task::inference(tenant), profile);
+        // What yields serves until its heir, whoever that is, has been preloaded.
+        let yields_s = from_s + self.view.tenants().map(|(id, _)| unstaged_s(id)).fold(0.0, f64::max);
         let mut held = std::mem::take(&mut self.held[tenant.index()][profile.index()]);
         held.sort_by(f64::total_cmp);
-        held.truncate(wanted as usize);
+        for ready_s in held.split_off(held.len().min(wanted as usize)) {
+            self.serve(tenant, profile, ready_s.max(from_s), yields_s.min(to_s));
+        }
         while held.len() < wanted as usize {
             held.push(from_s + switch_s);
             self.charge_start(tenant, profile);

@@ -70,7 +70,7 @@ fn gain(view: &View, need: &Need, task: Task, profile: ProfileId) -> f64 {
             let capacity = capacity(view, need, id);
             let (before, after) = (served(view, id, capacity), served(view, id, capacity + view.rate(id, profile)));
             // Below its floor a tenant comes before all others.
-            let floor = (view.floor(id) - capacity).max(0.0).min(view.rate(id, profile)) * crate::evaluate::FLOOR_CHARGE;
+            let floor = (view.floor(id) - capacity).max(0.0).min(view.rate(id, profile)) * view.floor_charge(id);
             view.answer_worth(id) * (after - before) + floor * view.horizon as f64 - crate::evaluate::start_charge(view, id, profile)
         }
         TaskKind::Retraining => retraining_gain(view, id, profile),

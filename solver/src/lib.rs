@@ -7,18 +7,23 @@
 pub mod audit;
 pub mod check;
 mod evaluate;
+mod exhaustive;
 pub mod forecast;
 mod greedy;
+mod ilp;
 mod name;
 pub mod options;
 pub mod plan;
 pub mod problem;
 mod realise;
+mod report;
 mod shape;
 pub mod solve;
 pub mod transition;
 mod view;
 
+#[cfg(test)]
+mod solve_test;
 #[cfg(test)]
 mod testing;
 

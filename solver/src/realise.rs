@@ -150,7 +150,8 @@ fn assign(view: &View, need: &Need, gpus: &mut [Vec<Allocation>]) {
 
 /// Keeps what is in force and in nobody's way.
 fn spare(view: &View, gpus: &mut [Vec<Allocation>]) {
-    let retrains = |gpus: &[Vec<Allocation>], task: Task| task.kind == TaskKind::Retraining && gpus.iter().flatten().any(|a| a.task == Some(task));
+    let retrains =
+        |gpus: &[Vec<Allocation>], task: Task| task.kind == TaskKind::Retraining && gpus.iter().flatten().any(|a| a.task == Some(task));
     for (gpu, old) in view.instances() {
         if gpus[gpu].iter().any(|new| new.site.placement.overlaps(old.site.placement)) {
             continue;

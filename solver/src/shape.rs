@@ -85,7 +85,16 @@ mod tests {
     fn every(limits: [u32; 5]) -> Vec<[u32; 5]> {
         let mut all = vec![[0; 5]];
         for (profile, limit) in limits.into_iter().enumerate() {
-            all = all.into_iter().flat_map(|counts| (0..=limit).map(move |n| { let mut c = counts; c[profile] = n; c })).collect();
+            all = all
+                .into_iter()
+                .flat_map(|counts| {
+                    (0..=limit).map(move |n| {
+                        let mut c = counts;
+                        c[profile] = n;
+                        c
+                    })
+                })
+                .collect();
         }
         all
     }

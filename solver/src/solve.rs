@@ -1,9 +1,18 @@
 //! The solve: candidates, one evaluation for all of them, the choice.
 
-use crate::check::ProblemError;
-use crate::options::SolveOptions;
+use crate::audit::audit;
+use crate::check::{ProblemError, check};
+use crate::evaluate::{Counts, Value, value, wait_value};
+use crate::exhaustive::exhaustive;
+use crate::greedy::{greedy, held};
+use crate::ilp;
+use crate::options::{Policy, SolveOptions};
 use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus};
-use crate::problem::Problem;
+use crate::problem::{Problem, Task};
+use crate::realise::{Need, realise};
+use crate::report;
+use crate::shape::Shape;
+use crate::view::View;
 
 /// Decides what to do with the GPUs of `problem`.
 ///
@@ -13,20 +22,17 @@ use crate::problem::Problem;
 /// # Errors
 /// [`ProblemError`] when the input contradicts itself (NaN, negative, wrong lengths, impossible instances); never for a hard problem.
 pub fn solve(problem: &Problem, previous: Option<&Plan>, options: &SolveOptions) -> Result<Outcome, ProblemError> {
-    let _ = previous;
-    let report = Report {
-        status: SolveStatus::Kept,
-        objective: 0.0,
-        keep_objective: 0.0,
-        bound: 0.0,
-        gap: 0.0,
-        solve_ms: 0.0,
-        worth_it: false,
-        reason: None,
-        tenants: Vec::new(),
-        changes: Vec::new(),
-    };
-    Ok(Outcome { plan: keep(problem, options.generation), report })
+    check(problem, previous, options)?;
+    let view = View::new(problem, options);
+    let shape = Shape::new(&problem.gpus[0].catalog, problem.gpus.len());
+    let mut search = Search::new(&view, &shape, options);
+    match options.policy {
+        Policy::Ilp => search.ilp(),
+        Policy::Greedy => search.greedy(),
+        Policy::Exhaustive => search.exhaustive(),
+        Policy::Keep => {}
+    }
+    Ok(search.choose())
 }
 
 /// The plan that leaves everything as it is: instances in force, same tasks.
@@ -41,7 +47,139 @@ pub fn keep(problem: &Problem, generation: Generation) -> Plan {
 }
 
 /// Expected weighted goodput of holding `plan` to the end of the look-ahead, in requests, transition losses deducted.
-pub fn evaluate(problem: &Problem, plan: &Plan) -> f64 {
-    let _ = (problem, plan);
-    0.0
+///
+/// # Errors
+/// [`ProblemError`], as [`solve`]; a plan with defects is not refused, but its value means nothing.
+pub fn evaluate(problem: &Problem, plan: &Plan) -> Result<f64, ProblemError> {
+    let options = SolveOptions::default();
+    check(problem, None, &options)?;
+    let shape = Shape::new(&problem.gpus[0].catalog, problem.gpus.len());
+    Ok(value(&View::new(problem, &options), &shape, plan, None).goodput)
+}
+
+/// A plan that may be chosen.
+struct Candidate {
+    plan: Plan,
+    value: Value,
+    status: SolveStatus,
+}
+
+struct Search<'a> {
+    view: &'a View<'a>,
+    shape: &'a Shape,
+    options: &'a SolveOptions,
+    keep: Candidate,
+    /// What keeping everything for one block and then following the integer program is worth: the price of waiting.
+    wait: Option<f64>,
+    candidates: Vec<Candidate>,
+    bound: Option<f64>,
+    reason: Option<String>,
+}
+
+impl<'a> Search<'a> {
+    fn new(view: &'a View<'a>, shape: &'a Shape, options: &'a SolveOptions) -> Search<'a> {
+        let plan = keep(view.problem, options.generation);
+        let value = value(view, shape, &plan, None);
+        let keep = Candidate { plan, value, status: SolveStatus::Kept };
+        Search { view, shape, options, keep, wait: None, candidates: Vec::new(), bound: None, reason: None }
+    }
+
+    fn ilp(&mut self) {
+        match ilp::solve(self.view, self.shape, self.options) {
+            Ok(answer) => {
+                self.bound = Some(answer.bound);
+                let status = if answer.optimal { SolveStatus::Optimal } else { SolveStatus::TimeLimit };
+                if !answer.optimal {
+                    self.reason = Some(format!("time limit of {} ms reached before the gap was closed", self.options.time_limit_ms));
+                }
+                let wait = wait_value(self.view, self.shape, &self.keep.plan, &answer.counts).score;
+                self.wait = Some(wait);
+                self.candidate(&need_now(self.view, &answer.counts), Some(&answer.counts), status);
+            }
+            Err(error) => self.reason = Some(format!("integer program: {error}; greedy instead")),
+        }
+        self.greedy();
+    }
+
+    fn greedy(&mut self) {
+        let grown = greedy(self.view, self.shape, &held(self.view));
+        let anew = greedy(self.view, self.shape, &Need::new());
+        self.candidate(&grown, None, SolveStatus::Greedy);
+        self.candidate(&anew, None, SolveStatus::Greedy);
+    }
+
+    fn exhaustive(&mut self) {
+        match exhaustive(self.view, self.shape, self.options.generation) {
+            Some((plan, value)) => {
+                self.bound = Some(value.goodput);
+                self.candidates.push(Candidate { plan, value, status: SolveStatus::Optimal });
+            }
+            None => {
+                self.reason = Some("too large for the exhaustive search; greedy instead".to_owned());
+                self.greedy();
+            }
+        }
+    }
+
+    fn candidate(&mut self, need: &Need, future: Option<&Counts>, status: SolveStatus) {
+        let Some(plan) = realise(self.view, self.shape, need, self.options.generation, self.options.fill) else { return };
+        // A plan with defects is a bug of this crate; the host must not pay for it.
+        let defects = audit(self.view.problem, &plan);
+        debug_assert!(defects.is_empty(), "{defects:?} in {plan:?}");
+        if let Some(defect) = defects.first() {
+            self.reason = Some(format!("a candidate was dropped: {defect}"));
+            return;
+        }
+        let held = value(self.view, self.shape, &plan, None);
+        let followed = future.map(|counts| value(self.view, self.shape, &plan, Some(counts)));
+        let value = followed.filter(|followed| followed.score > held.score).unwrap_or(held);
+        self.candidates.push(Candidate { plan, value, status });
+    }
+
+    fn choose(self) -> Outcome {
+        let Search { view, options, keep, wait, candidates, bound, reason, .. } = self;
+        // The first of equals: the integer program's.
+        let best = candidates.into_iter().reduce(|best, next| if next.value.score > best.value.score { next } else { best });
+        let needed = options.min_gain * keep.value.goodput.abs();
+        let keep_score = keep.value.score;
+        let pays =
+            |best: &Candidate| best.value.score > keep_score + needed.max(1e-6) && wait.is_none_or(|wait| best.value.score > wait + 1e-6);
+        let keep_objective = keep.value.goodput;
+        let (chosen, worth_it) = match best.filter(|best| best.plan != keep.plan) {
+            Some(best) if pays(&best) => (best, true),
+            _ => (keep, false),
+        };
+        let objective = chosen.value.goodput;
+        let bound = bound.unwrap_or(f64::INFINITY).min(report::most(view)).max(objective);
+        let report = Report {
+            status: chosen.status,
+            objective,
+            keep_objective,
+            bound,
+            gap: (bound - objective) / bound.max(1.0),
+            solve_ms: 0.0,
+            worth_it,
+            reason,
+            tenants: report::tenants(view, &chosen.plan, &chosen.value),
+            changes: report::changes(view, &chosen.plan),
+        };
+        Outcome { plan: chosen.plan, report }
+    }
+}
+
+/// What the counts want now: their first block.
+fn need_now(view: &View, counts: &Counts) -> Need {
+    let mut need = Need::new();
+    for (id, _) in view.tenants() {
+        for profile in view.profiles() {
+            let n = counts.inference[0][id.index()][profile.index()];
+            if n > 0 {
+                need.insert((Task::inference(id), profile), n);
+            }
+        }
+        if let Some((profile, 0)) = counts.retraining[id.index()] {
+            need.insert((Task::retraining(id), profile), 1);
+        }
+    }
+    need
 }

@@ -2,9 +2,7 @@
 
 use migrator_mig::{Catalog, Placement, ProfileId, Site};
 
-use crate::problem::{
-    GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TenantState, TransitionCosts,
-};
+use crate::problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TenantState, TransitionCosts};
 
 /// Memory slices by profile of the 7-slice catalog.
 const SIZES: [u8; 5] = [1, 2, 4, 4, 8];

@@ -15,6 +15,10 @@ const GROWTH: [usize; 3] = [2, 4, 8];
 /// Never plan further than this, whatever is asked: evaluation is linear in it.
 const LONGEST_S: f64 = 3600.0;
 
+/// How many of the most valuable instances a floor outbids; more than one instance never has to yield for it, and a few more make
+/// it hold within the gap too.
+const FLOOR_OUTBIDS: f64 = 4.0;
+
 /// A valid problem and what follows from it.
 pub(crate) struct View<'a> {
     pub problem: &'a Problem,
@@ -101,6 +105,13 @@ impl<'a> View<'a> {
     pub fn floor(&self, id: TenantId) -> f64 {
         let smallest = self.tenant(id).capacity_rps.iter().copied().find(|&rps| rps > 0.0).unwrap_or(0.0);
         self.tenant(id).floor_rps.min(smallest)
+    }
+
+    /// What a missing request/s of a floor is charged per second: the whole floor missing outbids [`FLOOR_OUTBIDS`] instances of
+    /// whatever tenant is worth most.
+    pub fn floor_charge(&self, id: TenantId) -> f64 {
+        let most = self.inferences().map(|(other, q)| self.tenant(other).weight.max(1.0) * self.rate(other, q)).fold(0.0, f64::max);
+        FLOOR_OUTBIDS * most / self.floor(id).max(1e-3)
     }
 
     /// Mean demand over slots `[from, to)`, requests/s.
