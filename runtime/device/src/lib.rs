@@ -2,6 +2,11 @@
 //!
 //! Knows nothing of tenants, plans or workers' protocol: it creates and destroys instances and puts processes into them.
 
+pub mod cpu;
+
+pub use cpu::CpuDevice;
+pub use cpu::option::{CpuOptions, Enforcement};
+
 use migrator_mig::{Catalog, Site};
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +106,9 @@ pub enum DeviceError {
         /// One of its processes.
         pid: u32,
     },
+    /// The device cannot be opened with these options.
+    #[error("{0}")]
+    Options(String),
     /// The operating system refused.
     #[error("{what} failed")]
     Os {

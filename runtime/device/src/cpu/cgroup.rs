@@ -1,0 +1,234 @@
+//! Shares enforced by the kernel: one cgroup per instance, with a quota of CPU time and a bound on memory.
+//!
+//! ```text
+//! <this process's cgroup>/migrator-<pid>-<start>-<n>/   low weight: the server outside is scheduled first
+//!     i<id>/      one instance: quota = share × period, memory bound, weight by share
+//!     staging/    idle class: runs on what the instances leave over, and is never starved completely
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cpu::enforcer::{Enforcer, os};
+use crate::cpu::folder;
+use crate::cpu::mount::{self, Version};
+use crate::cpu::process::Process;
+use crate::{DeviceError, Instance};
+
+/// Weight of all instances and the staging area together, where each of the server's threads or its group has 100.
+///
+/// Measured (`tests/measure.rs`): see the table in `docs` of [`CpuDevice`](crate::CpuDevice).
+const TREE_WEIGHT: u64 = 25;
+
+/// Weight of an instance per core of its share; what one core's worth of instances has against the staging area's 1.
+const WEIGHT_PER_CORE: f64 = 100.0;
+
+/// The least quota that the kernel takes, µs (`min_cfs_quota_period` in kernel/sched/core.c).
+const LEAST_QUOTA_US: f64 = 1000.0;
+
+/// The cgroups of one device.
+#[derive(Debug)]
+pub(crate) struct Cgroups {
+    version: Version,
+    cpu: PathBuf,
+    /// The same as `cpu` in version 2; `None` where memory cannot be bound by cgroups.
+    memory: Option<PathBuf>,
+    /// Where processes go that are let go: the folders that hold the server.
+    homes: Vec<PathBuf>,
+    /// In version 2, the folder that the server had to leave so that controllers could be enabled in it.
+    left: Option<PathBuf>,
+    period_ms: u32,
+}
+
+/// The folders in which a device makes its own; left-overs of former servers lie there too.
+pub(crate) fn bases() -> Vec<PathBuf> {
+    let mut bases = Vec::new();
+    for own in ["cpu", "memory"].into_iter().filter_map(mount::own) {
+        if own.version == Version::V2 {
+            bases.extend(own.dir.parent().filter(|dir| dir.starts_with(&own.mount)).map(Path::to_path_buf));
+        }
+        bases.push(own.dir);
+    }
+    bases.dedup();
+    bases
+}
+
+impl Cgroups {
+    /// Makes the folder `name` and tries it out; the error says in words why it cannot be used.
+    pub(crate) fn open(name: &str, period_ms: u32) -> Result<Cgroups, String> {
+        let own = mount::own("cpu").ok_or("no cgroup hierarchy with the cpu controller is mounted")?;
+        let cgroups = match own.version {
+            Version::V1 => Cgroups::open_v1(name, period_ms, &own.dir),
+            Version::V2 => Cgroups::open_v2(name, period_ms, &own),
+        }?;
+        cgroups.prepare().map_err(|error| in_words(&error))?;
+        Ok(cgroups)
+    }
+
+    fn open_v1(name: &str, period_ms: u32, cpu: &Path) -> Result<Cgroups, String> {
+        folder::make(&cpu.join(name)).map_err(|error| in_words(&error))?;
+        let mut homes = vec![cpu.to_owned()];
+        let memory = mount::own("memory").filter(|own| own.version == Version::V1);
+        let memory = memory.filter(|own| folder::make(&own.dir.join(name)).is_ok());
+        homes.extend(memory.iter().map(|own| own.dir.clone()));
+        let memory = memory.map(|own| own.dir.join(name));
+        Ok(Cgroups { version: Version::V1, cpu: cpu.join(name), memory, homes, left: None, period_ms })
+    }
+
+    fn open_v2(name: &str, period_ms: u32, own: &mount::Own) -> Result<Cgroups, String> {
+        let base = folder::delegated(own, name)?;
+        let tree = base.dir.join(name);
+        folder::make(&tree).map_err(|error| in_words(&error))?;
+        let memory = tree.join("memory.max").exists().then(|| tree.clone());
+        Ok(Cgroups { version: Version::V2, cpu: tree, memory, homes: vec![base.home], left: base.left, period_ms })
+    }
+
+    /// Sets the weights, makes the staging area, and tries a quota out.
+    fn prepare(&self) -> Result<(), DeviceError> {
+        if self.version == Version::V2 {
+            folder::enable(&self.cpu)?;
+        }
+        self.set_weight(&self.cpu, TREE_WEIGHT)?;
+        let staging = self.make_leaf("staging")?;
+        self.set_weight(&staging, 1)?;
+        // Since Linux 5.15: anything that wakes up in an instance preempts at once. Without it only the weight holds.
+        let _ = fs::write(staging.join("cpu.idle"), "1");
+        let probe = self.make_leaf("probe")?;
+        self.set_quota(&probe, 1.0)?;
+        self.remove_leaf("probe")
+    }
+
+    fn make_leaf(&self, leaf: &str) -> Result<PathBuf, DeviceError> {
+        for tree in self.trees() {
+            folder::make(&tree.join(leaf))?;
+        }
+        Ok(self.cpu.join(leaf))
+    }
+
+    fn remove_leaf(&self, leaf: &str) -> Result<(), DeviceError> {
+        self.trees().try_for_each(|tree| folder::remove(&tree.join(leaf)))
+    }
+
+    /// The folders of this device: one in version 2, one per controller in version 1.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = &PathBuf> {
+        let memory = self.memory.iter().filter(|memory| **memory != self.cpu);
+        std::iter::once(&self.cpu).chain(memory)
+    }
+
+    /// `weight` in the unit of version 2, where 100 is what everybody has.
+    fn set_weight(&self, dir: &Path, weight: u64) -> Result<(), DeviceError> {
+        match self.version {
+            Version::V1 => folder::write(&dir.join("cpu.shares"), (weight * 1024 / 100).max(2)),
+            Version::V2 => folder::write(&dir.join("cpu.weight"), weight.clamp(1, 10_000)),
+        }
+    }
+
+    fn set_quota(&self, dir: &Path, share: f64) -> Result<(), DeviceError> {
+        let (quota_us, period_us) = quota(share, self.period_ms);
+        match self.version {
+            Version::V1 => {
+                // The period first: a quota is checked against the period that holds when it is written.
+                folder::write(&dir.join("cpu.cfs_period_us"), period_us)?;
+                folder::write(&dir.join("cpu.cfs_quota_us"), quota_us)
+            }
+            Version::V2 => folder::write(&dir.join("cpu.max"), format!("{quota_us} {period_us}")),
+        }
+    }
+
+    fn set_memory(&self, leaf: &str, mib: u64) -> Result<(), DeviceError> {
+        let Some(dir) = self.memory.as_ref().map(|memory| memory.join(leaf)) else { return Ok(()) };
+        let (limit, swap) = match self.version {
+            Version::V1 => ("memory.limit_in_bytes", "memory.swappiness"),
+            Version::V2 => ("memory.max", "memory.swap.max"),
+        };
+        // An instance has no swap, as a GPU has none; hosts without swap have no such file.
+        let _ = fs::write(dir.join(swap), "0");
+        folder::write(&dir.join(limit), mib.saturating_mul(1024 * 1024))
+    }
+
+    fn attach(&self, leaf: &str, process: Process) -> Result<(), DeviceError> {
+        self.trees().try_for_each(|tree| folder::write(&tree.join(leaf).join("cgroup.procs"), process.pid))
+    }
+}
+
+impl Enforcer for Cgroups {
+    fn create(&self, instance: &Instance) -> Result<(), DeviceError> {
+        let leaf = leaf(instance.id);
+        let made = self.make_leaf(&leaf).and_then(|dir| {
+            self.set_weight(&dir, ((instance.share * WEIGHT_PER_CORE) as u64).max(1))?;
+            self.set_quota(&dir, instance.share)?;
+            self.set_memory(&leaf, instance.memory_mib)
+        });
+        made.inspect_err(|_| drop(self.remove_leaf(&leaf)))
+    }
+
+    fn destroy(&self, id: u64) -> Result<(), DeviceError> {
+        self.remove_leaf(&leaf(id))
+    }
+
+    fn enter(&self, instance: &Instance, process: Process) -> Result<(), DeviceError> {
+        self.attach(&leaf(instance.id), process)?;
+        if self.memory.is_none() {
+            process.limit_data(Some(instance.memory_mib)).map_err(os(format!("bounding the memory of {}", process.pid)))?;
+        }
+        Ok(())
+    }
+
+    fn stage(&self, process: Process) -> Result<(), DeviceError> {
+        self.attach("staging", process)
+    }
+
+    fn members(&self, id: u64) -> Result<Vec<u32>, DeviceError> {
+        folder::members(&self.cpu.join(leaf(id)))
+    }
+
+    fn describe(&self) -> String {
+        let version = if self.version == Version::V1 { "v1" } else { "v2" };
+        let memory = if self.memory.is_some() { "memory by cgroup" } else { "memory by RLIMIT_DATA" };
+        format!("cgroup {version} quota, period {} ms, {memory}", self.period_ms)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for (tree, home) in self.trees().zip(&self.homes) {
+            folder::dissolve(tree, Some(home));
+        }
+        if let Some(left) = &self.left {
+            folder::return_home(left, &self.homes);
+        }
+    }
+}
+
+/// Quota and period, µs, of a share of cores. The period is longer than asked for where the quota would be too small.
+fn quota(share: f64, period_ms: u32) -> (u64, u64) {
+    let period_us = (f64::from(period_ms) * 1000.0).max(LEAST_QUOTA_US / share).min(1e6);
+    ((share * period_us).round().max(LEAST_QUOTA_US) as u64, period_us.ceil() as u64)
+}
+
+fn leaf(id: u64) -> String {
+    format!("i{id}")
+}
+
+fn in_words(error: &DeviceError) -> String {
+    match error {
+        DeviceError::Os { what, source } => format!("{what}: {source}"),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_quota_over_period() {
+        assert_eq!(quota(0.25, 10), (2500, 10_000));
+        assert_eq!(quota(1.75, 20), (35_000, 20_000));
+    }
+
+    #[test]
+    fn a_share_too_small_for_the_kernel_gets_a_longer_period() {
+        assert_eq!(quota(0.05, 10), (1000, 20_000));
+    }
+}
