@@ -81,10 +81,8 @@ impl LaneSpec {
 pub enum LaneState {
     /// Takes batches.
     Up,
-    /// Finishes what is in flight.
+    /// Finishes what is in flight; forgotten when it has.
     Draining,
-    /// Drained, not yet forgotten.
-    Down,
 }
 
 /// One inference request.

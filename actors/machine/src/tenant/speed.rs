@@ -1,0 +1,179 @@
+//! How long a batch takes on one lane: the measured curve, corrected by what is observed.
+
+use std::time::Duration;
+
+use migrator_models::Curve;
+use migrator_models::curve::CurvePoint;
+
+use super::types::LaneSpec;
+use crate::Time;
+
+/// Weight of one observation in the correction.
+const ALPHA: f64 = 0.2;
+/// A curve is believed to be wrong by this factor at most: beyond it something else is wrong (a hiccup, a debugger).
+const CLAMP: f64 = 10.0;
+/// Deviation assumed before any was seen, as a share of the expectation.
+const FIRST_DEVIATION: f64 = 0.1;
+/// When the way to the worker and back takes more than this share of the computation, a batch ahead keeps the executor busy.
+const AHEAD_PAYS: f64 = 0.15;
+
+/// Service times of one lane, microseconds.
+#[derive(Debug)]
+pub(super) struct Speed {
+    /// By rows (index 0 is unused), from the curve, never falling.
+    base_us: Vec<f64>,
+    ratio: f64,
+    deviation: f64,
+    /// From dispatch to answer, less the computation.
+    overhead_us: f64,
+    observed: bool,
+}
+
+impl Speed {
+    /// A lane whose service times are `ratio` times the curve's until its own are seen.
+    pub fn new(curve: &Curve, spec: &LaneSpec, max_batch: u32, ratio: f64) -> Speed {
+        let curve = spec.curve.as_ref().unwrap_or(curve);
+        let unknown = unknown_curve();
+        let curve = if curve.points.is_empty() { &unknown } else { curve };
+        let slow_down = f64::from(spec.executors.max(1)) / spec.share.max(1e-3);
+        let mut base_us = vec![1.0; 1];
+        for rows in 1..=max_batch.max(1) {
+            let us = curve.core_ms(rows) * slow_down * 1e3;
+            let last = base_us[base_us.len() - 1];
+            base_us.push(if us.is_finite() { us.max(last) } else { last });
+        }
+        Speed { base_us, ratio: ratio.clamp(1.0 / CLAMP, CLAMP), deviation: FIRST_DEVIATION, overhead_us: 0.0, observed: false }
+    }
+
+    /// Observed ÷ curve.
+    pub fn ratio(&self) -> f64 {
+        self.ratio
+    }
+
+    /// Expected time of a batch of `rows`.
+    pub fn expected(&self, rows: u32) -> Duration {
+        duration(self.base(rows) * self.ratio + self.overhead_us)
+    }
+
+    /// The same with `caution` mean deviations on top.
+    pub fn cautious(&self, rows: u32, caution: f64) -> Duration {
+        duration(self.base(rows) * (self.ratio + caution * self.deviation) + self.overhead_us)
+    }
+
+    /// Takes in one batch; `gap` is what it took beyond the computation, when it did not wait in the worker.
+    pub fn observe(&mut self, rows: u32, compute: Duration, gap: Option<Duration>) {
+        let seen = (compute.as_secs_f64() * 1e6 / self.base(rows)).clamp(1.0 / CLAMP, CLAMP);
+        self.deviation += ALPHA * ((seen - self.ratio).abs() - self.deviation);
+        self.ratio += ALPHA * (seen - self.ratio);
+        if let Some(gap) = gap {
+            let gap_us = gap.as_secs_f64() * 1e6;
+            let alpha = if self.observed { ALPHA } else { 1.0 };
+            self.overhead_us += alpha * (gap_us - self.overhead_us);
+            self.observed = true;
+        }
+    }
+
+    /// Whether one batch should wait in the worker while another is computed.
+    pub fn ahead_pays(&self) -> bool {
+        self.observed && self.overhead_us > AHEAD_PAYS * self.base(1) * self.ratio
+    }
+
+    /// Batch of the highest throughput whose expected time leaves half of the SLO for waiting, and that throughput in rows per
+    /// microsecond on one executor. When none does: the smallest batch.
+    pub fn best(&self, slo: Duration) -> (u32, f64) {
+        let rate = |rows: u32| f64::from(rows) / self.expected(rows).as_micros().max(1) as f64;
+        let most = self.base_us.len() as u32 - 1;
+        let fitting = (1..=most).take_while(|&rows| self.expected(rows) <= slo / 2);
+        fitting.map(|rows| (rows, rate(rows))).fold((1, rate(1)), |best, next| if next.1 >= best.1 { next } else { best })
+    }
+
+    fn base(&self, rows: u32) -> f64 {
+        let most = self.base_us.len() - 1;
+        let known = self.base_us[(rows as usize).clamp(1, most)].max(1.0);
+        known * (f64::from(rows) / most as f64).max(1.0)
+    }
+}
+
+/// 5 ms per batch and 1 ms per row: the order of magnitude of a small model on one core, until service times correct it.
+fn unknown_curve() -> Curve {
+    Curve { points: vec![CurvePoint { batch: 1, core_ms: 6.0 }, CurvePoint { batch: 65, core_ms: 70.0 }] }
+}
+
+fn duration(us: f64) -> Duration {
+    Duration::from_micros(us.round().clamp(1.0, 1e12) as u64)
+}
+
+/// When a batch begins if `executors` are busy until `ends` (unsorted): now, or when enough of them are expected to be free.
+pub(super) fn soonest_start(now: Time, executors: u32, mut ends: Vec<Time>) -> Time {
+    let executors = executors.max(1) as usize;
+    if ends.len() < executors {
+        return now;
+    }
+    ends.sort_unstable();
+    ends[ends.len() - executors].max(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speed(share: f64) -> Speed {
+        let points = [(1, 1.0), (4, 2.0), (16, 6.0)].map(|(batch, core_ms)| CurvePoint { batch, core_ms }).to_vec();
+        Speed::new(&Curve { points }, &LaneSpec::cores(share), 16, 1.0)
+    }
+
+    #[test]
+    fn the_expectation_is_the_curve_scaled_by_the_share() {
+        assert_eq!(speed(1.0).expected(4), Duration::from_micros(2000));
+        assert_eq!(speed(0.5).expected(4), Duration::from_micros(4000));
+        assert!(speed(1.0).cautious(4, 1.0) > speed(1.0).expected(4));
+    }
+
+    #[test]
+    fn observed_times_correct_the_curve_within_the_clamp() {
+        let mut speed = speed(1.0);
+        for _ in 0..50 {
+            speed.observe(4, Duration::from_millis(4), Some(Duration::from_micros(50)));
+        }
+        assert!((speed.ratio() - 2.0).abs() < 0.01);
+        assert_eq!(speed.expected(4), Duration::from_micros(4050));
+        for _ in 0..50 {
+            speed.observe(4, Duration::from_secs(60), None);
+        }
+        assert!(speed.ratio() <= CLAMP);
+    }
+
+    #[test]
+    fn a_batch_ahead_pays_when_the_way_is_long() {
+        let mut speed = speed(1.0);
+        assert!(!speed.ahead_pays());
+        speed.observe(1, Duration::from_millis(1), Some(Duration::from_micros(20)));
+        assert!(!speed.ahead_pays());
+        for _ in 0..20 {
+            speed.observe(1, Duration::from_millis(1), Some(Duration::from_micros(400)));
+        }
+        assert!(speed.ahead_pays());
+    }
+
+    #[test]
+    fn the_best_batch_leaves_half_of_the_slo() {
+        assert_eq!(speed(1.0).best(Duration::from_millis(20)).0, 16);
+        assert_eq!(speed(1.0).best(Duration::from_millis(4)).0, 4);
+        assert_eq!(speed(1.0).best(Duration::from_millis(1)).0, 1);
+    }
+
+    #[test]
+    fn an_unknown_curve_is_a_guess_and_not_nothing() {
+        let speed = Speed::new(&Curve::default(), &LaneSpec::cores(1.0), 8, 1.0);
+        assert_eq!(speed.expected(1), Duration::from_millis(6));
+        assert_eq!(speed.expected(16), Duration::from_millis(26));
+    }
+
+    #[test]
+    fn a_batch_starts_when_the_first_executor_is_free() {
+        assert_eq!(soonest_start(Time(5), 2, vec![Time(9)]), Time(5));
+        assert_eq!(soonest_start(Time(5), 2, vec![Time(9), Time(7)]), Time(7));
+        assert_eq!(soonest_start(Time(5), 2, vec![Time(9), Time(7), Time(8)]), Time(8));
+        assert_eq!(soonest_start(Time(5), 1, vec![Time(3)]), Time(5));
+    }
+}
