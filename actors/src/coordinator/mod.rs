@@ -1,0 +1,217 @@
+//! Once a second: looks at every tenant, asks the solver, has plans carried out, publishes what is to be seen.
+
+mod publish;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use migrator_device::Gpu;
+use migrator_machine::coordinator::{CoordinatorConfig, TenantTick, Tick};
+use migrator_machine::{CoordinatorMachine, CoordinatorWish, Time};
+use migrator_solver::{Generation, InstanceState, Outcome, Plan, Problem, SolveOptions};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::migration::{AskInventory, Inventory, Migrate, MigrationActor, TenantActors};
+use crate::retraining::{AskRetraining, RetrainingSeen, WindowStarted};
+use crate::tenant::{Collect, Collected};
+use crate::view::{ReconfigurationView, View};
+
+/// What a [`CoordinatorActor`] is made of.
+pub struct CoordinatorParts {
+    /// How it plans.
+    pub config: CoordinatorConfig,
+    /// The server's clock.
+    pub clock: Clock,
+    /// The GPUs, in the order of the configuration's.
+    pub gpus: Vec<Gpu>,
+    /// Names of the models, by tenant.
+    pub models: Vec<String>,
+    /// By tenant.
+    pub tenants: Vec<TenantActors>,
+    /// Carries plans out.
+    pub migration: Addr<MigrationActor>,
+    /// Where the view goes.
+    pub view: watch::Sender<Arc<View>>,
+}
+
+/// Plans.
+pub struct CoordinatorActor {
+    parts: CoordinatorParts,
+    machine: CoordinatorMachine,
+    /// The last second, for the view.
+    seen: Option<Seen>,
+    history: Vec<ReconfigurationView>,
+    reconfigurations: u64,
+    /// A look at the tenants is under way.
+    looking: bool,
+    timer: Option<SpawnHandle>,
+}
+
+/// One second of everything.
+struct Seen {
+    tenants: Vec<(Collected, RetrainingSeen)>,
+    inventory: Inventory,
+}
+
+/// Longest a look at all actors may take; past it the second is skipped.
+const LOOK: Duration = Duration::from_secs(2);
+
+impl CoordinatorActor {
+    /// Nothing planned yet.
+    pub fn new(parts: CoordinatorParts) -> CoordinatorActor {
+        let machine = CoordinatorMachine::new(parts.config.clone(), Generation(0));
+        CoordinatorActor { parts, machine, seen: None, history: Vec::new(), reconfigurations: 0, looking: false, timer: None }
+    }
+
+    fn now(&self) -> Time {
+        self.parts.clock.now()
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.looking, true) {
+            tracing::warn!("the last look at the tenants is not over; this second is skipped");
+            return;
+        }
+        let look = look(self.parts.tenants.clone(), self.parts.migration.clone());
+        let look = tokio::time::timeout(LOOK, look);
+        ctx.spawn(look.into_actor(self).map(|seen, actor, ctx| {
+            actor.looking = false;
+            match seen {
+                Ok(Ok(seen)) => actor.take_in(seen, ctx),
+                Ok(Err(error)) => tracing::warn!(%error, "an actor did not answer"),
+                Err(_) => tracing::warn!("the actors did not answer in time"),
+            }
+        }));
+    }
+
+    fn take_in(&mut self, seen: Seen, ctx: &mut Context<Self>) {
+        let tick = self.tick_of(&seen);
+        self.seen = Some(seen);
+        self.machine.tick(self.now(), &tick);
+        self.pump(ctx);
+        self.publish();
+    }
+
+    fn tick_of(&self, seen: &Seen) -> Tick {
+        let instances = (0..self.parts.gpus.len() as u32)
+            .map(|gpu| -> Vec<InstanceState> {
+                seen.inventory.items.iter().filter(|item| item.gpu == gpu).map(|item| item.state.clone()).collect()
+            })
+            .collect();
+        let tenants = seen
+            .tenants
+            .iter()
+            .map(|(collected, retraining)| TenantTick { telemetry: collected.telemetry.clone(), retraining: retraining.status.clone() })
+            .collect();
+        Tick { tenants, instances }
+    }
+
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while let Some(wish) = self.machine.poll(self.now()) {
+            match wish {
+                CoordinatorWish::Solve { problem, previous, options } => self.solve(problem, previous, options, ctx),
+                CoordinatorWish::Execute { problem, plan, transition } => {
+                    self.execute(Migrate { problem, plan, transition }, ctx);
+                }
+                CoordinatorWish::StartWindow { window } => self.start_window(window, ctx),
+            }
+        }
+        for violation in self.machine.check() {
+            crate::meter::violation(&violation);
+        }
+        for decision in self.machine.take_decisions() {
+            tracing::info!(target: "migrator::decision", "{decision}");
+        }
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(at) = self.machine.timeout() {
+            self.timer = Some(ctx.run_later(self.parts.clock.until(at), |actor, ctx| {
+                actor.timer = None;
+                actor.machine.handle_timeout(actor.now());
+                actor.pump(ctx);
+            }));
+        }
+    }
+
+    fn solve(&mut self, problem: Box<Problem>, previous: Option<Plan>, options: SolveOptions, ctx: &mut Context<Self>) {
+        let generation = options.generation;
+        let solve = tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let result = migrator_solver::solve(&problem, previous.as_ref(), &options).map_err(|error| crate::launcher::one_line(&error));
+            (result, began.elapsed().as_secs_f64() * 1000.0)
+        });
+        ctx.spawn(solve.into_actor(self).map(move |joined, actor, ctx| {
+            let (result, solve_ms) = joined.unwrap_or_else(|error| (Err(format!("the solver panicked: {error}")), 0.0));
+            actor.solved(generation, result, solve_ms, ctx);
+        }));
+    }
+
+    fn solved(&mut self, generation: Generation, mut result: Result<Outcome, String>, solve_ms: f64, ctx: &mut Context<Self>) {
+        match &mut result {
+            Ok(outcome) => {
+                outcome.report.solve_ms = solve_ms;
+                crate::meter::solved(&outcome.report);
+            }
+            Err(reason) => {
+                crate::meter::unsolved();
+                tracing::warn!(generation = generation.0, reason, "no plan; the one in force stays");
+            }
+        }
+        self.machine.solved(self.now(), generation, result, solve_ms);
+        self.pump(ctx);
+    }
+
+    fn execute(&mut self, migrate: Migrate, ctx: &mut Context<Self>) {
+        let generation = migrate.plan.generation;
+        let (from, to) = (self.partition_text(), self.text_of(&migrate.plan));
+        tracing::info!(generation = generation.0, from, to, steps = migrate.transition.steps.len(), "reconfiguration begins");
+        tracing::debug!("{}", migrate.transition.describe(&migrate.problem));
+        let send = self.parts.migration.send(migrate);
+        ctx.spawn(send.into_actor(self).map(move |result, actor, ctx| {
+            match result.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok(report) => {
+                    tracing::info!(generation = generation.0, took_s = report.took_s, lost_s = report.lost_s, "reconfiguration done");
+                    actor.remember(&report, from, to);
+                    actor.machine.migrated(actor.now(), &report);
+                }
+                Err(reason) => actor.machine.refused(actor.now(), generation, &reason),
+            }
+            actor.pump(ctx);
+        }));
+    }
+
+    fn start_window(&mut self, window: u64, ctx: &mut Context<Self>) {
+        tracing::info!(window, "retraining window begins");
+        for actors in &self.parts.tenants {
+            let send = actors.retraining.send(WindowStarted { window });
+            ctx.spawn(send.into_actor(self).map(|result, _, _| {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "a retraining did not hear of its window");
+                }
+            }));
+        }
+    }
+}
+
+impl Actor for CoordinatorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.look(ctx);
+        ctx.run_interval(Duration::from_secs(1), |actor, ctx| actor.look(ctx));
+    }
+}
+
+async fn look(tenants: Vec<TenantActors>, migration: Addr<MigrationActor>) -> Result<Seen, MailboxError> {
+    // Sent to all before any is awaited.
+    let asked: Vec<_> = tenants.iter().map(|actors| (actors.tenant.send(Collect), actors.retraining.send(AskRetraining))).collect();
+    let inventory = migration.send(AskInventory);
+    let mut seen = Vec::with_capacity(asked.len());
+    for (tenant, retraining) in asked {
+        seen.push((tenant.await?, retraining.await?));
+    }
+    Ok(Seen { tenants: seen, inventory: inventory.await? })
+}

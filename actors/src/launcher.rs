@@ -1,0 +1,323 @@
+//! Starts worker processes, loads models into them and moves them onto instances.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use migrator_device::{Device, DeviceError};
+use migrator_models::store::{Store, StoreError};
+use migrator_models::{ModelSpec, Source};
+use migrator_solver::{Task, TaskKind, TenantId};
+use migrator_wire::client::{CallError, SpawnError, SpawnOptions, Worker, WorkerExit, WorkerHandle};
+use migrator_wire::message::{FromWorker, ModelKey, ToWorker};
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+
+/// What the launcher must know of a tenant.
+#[derive(Clone, Debug)]
+pub struct TenantModel {
+    /// The tenant's name, for the names of its workers.
+    pub tenant: String,
+    /// Its model.
+    pub spec: ModelSpec,
+}
+
+/// A worker process that is running, and the model that is loaded in it.
+#[derive(Debug)]
+pub struct Started {
+    /// To talk to it.
+    pub handle: WorkerHandle,
+    /// Resolves when it ends.
+    pub exit: WorkerExit,
+    /// Version loaded; `None` for a retraining's worker.
+    pub version: Option<u32>,
+    /// (batch, CPU milliseconds) measured while warming up.
+    pub timings: Vec<(u32, f64)>,
+    /// Resident memory after loading, MiB; 0 when nothing was loaded.
+    pub memory_mib: u64,
+    /// Seconds from the start of the process to the end of the warm-up.
+    pub seconds: f64,
+}
+
+/// Why a worker could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The process did not start.
+    #[error("worker of {tenant:?} did not start")]
+    Spawn {
+        /// The tenant.
+        tenant: String,
+        /// Why.
+        #[source]
+        source: SpawnError,
+    },
+    /// The worker refused or is gone.
+    #[error("worker of {tenant:?} could not load version {version} of model {model:?}")]
+    Load {
+        /// The tenant.
+        tenant: String,
+        /// The model.
+        model: String,
+        /// The version.
+        version: u32,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+    /// The worker did not take its limit.
+    #[error("worker did not take its number of executors")]
+    Limit(#[source] CallError),
+    /// The worker answered something else than it should.
+    #[error("worker answered {0} out of turn")]
+    OutOfTurn(&'static str),
+    /// There is nothing to load.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is nothing to load.
+    #[error("model {0:?} has no complete version in the store; make one with `migrator models train` or `migrator models import`")]
+    NoVersion(String),
+    /// The device refused the process.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A blocking call was cancelled or panicked.
+    #[error("a blocking call did not finish")]
+    Join(#[from] JoinError),
+}
+
+impl LaunchError {
+    /// The error and its sources in one line.
+    pub fn chain(&self) -> String {
+        one_line(self)
+    }
+}
+
+/// An error and its sources in one line, for logs and clients.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+/// Starts workers; shared by the actors.
+pub struct Launcher {
+    /// The `migrator-worker` binary.
+    pub binary: PathBuf,
+    /// Where processes are put.
+    pub device: Arc<dyn Device>,
+    /// Where models are.
+    pub store: Arc<Store>,
+    /// Runs the tasks that talk to the workers.
+    pub runtime: Handle,
+    /// By [`TenantId`].
+    pub tenants: Vec<TenantModel>,
+    /// Workers that measured the curves at the start, until the first plan wants them.
+    stash: Mutex<BTreeMap<TenantId, Started>>,
+    /// Processes with libtorch loaded and nothing else, so that a start need not wait for the dynamic linker.
+    spares: Mutex<Vec<(WorkerHandle, WorkerExit)>>,
+    spare_limit: usize,
+}
+
+impl std::fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launcher").field("binary", &self.binary).field("tenants", &self.tenants).finish_non_exhaustive()
+    }
+}
+
+impl Launcher {
+    /// Keeps `spare_limit` blank workers ready once [`Launcher::refill`] was called.
+    pub fn new(
+        binary: PathBuf,
+        device: Arc<dyn Device>,
+        store: Arc<Store>,
+        runtime: Handle,
+        tenants: Vec<TenantModel>,
+        spare_limit: usize,
+    ) -> Launcher {
+        let (stash, spares) = (Mutex::default(), Mutex::default());
+        Launcher { binary, device, store, runtime, tenants, stash, spares, spare_limit }
+    }
+
+    /// Starts a worker in the staging area, with the newest complete version loaded and warm when the task is inference.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; the process is dead then.
+    pub async fn stage(self: &Arc<Self>, task: Task) -> Result<Started, LaunchError> {
+        if let Some(ready) = self.take_stashed(task).await? {
+            return Ok(ready);
+        }
+        let began = Instant::now();
+        let (handle, exit) = self.blank(task.tenant).await?;
+        self.fill(task, handle, exit, began).await
+    }
+
+    /// Starts a worker directly on an instance and loads the model there: what a switch costs without preloading.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; the process is dead then.
+    pub async fn start_on(self: &Arc<Self>, task: Task, instance: u64) -> Result<Started, LaunchError> {
+        let began = Instant::now();
+        let (handle, exit) = self.spawn(task.tenant).await?;
+        self.bind(instance, handle.pid()).await?;
+        self.fill(task, handle, exit, began).await
+    }
+
+    /// Puts a process onto an instance.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn bind(&self, instance: u64, pid: u32) -> Result<(), LaunchError> {
+        let device = Arc::clone(&self.device);
+        Ok(self.runtime.spawn_blocking(move || device.bind(instance, pid)).await??)
+    }
+
+    /// Keeps a worker for the first plan that wants this tenant's inference.
+    pub fn keep(&self, tenant: TenantId, started: Started) {
+        self.stash.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, started);
+    }
+
+    /// Starts blank workers up to the limit, in the background.
+    pub fn refill(self: &Arc<Self>) {
+        let launcher = Arc::clone(self);
+        self.runtime.spawn(async move {
+            while launcher.spares().len() < launcher.spare_limit {
+                match launcher.spawn_staged(TenantId(0)).await {
+                    Ok(spare) => launcher.spares().push(spare),
+                    Err(error) => {
+                        tracing::warn!(error = %error.chain(), "no spare worker");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Ends the workers that nobody took.
+    pub async fn close(&self) {
+        let spares = std::mem::take(&mut *self.spares());
+        let stash = std::mem::take(&mut *self.stash.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in spares.into_iter().map(|(handle, _)| handle).chain(stash.into_values().map(|started| started.handle)) {
+            handle.kill().await;
+        }
+    }
+
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<(WorkerHandle, WorkerExit)>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take_stashed(&self, task: Task) -> Result<Option<Started>, LaunchError> {
+        if task.kind != TaskKind::Inference {
+            return Ok(None);
+        }
+        let stashed = self.stash.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.tenant);
+        let newest = self.newest(task.tenant).await?;
+        Ok(stashed.filter(|started| started.version == Some(newest.0) && started.handle.is_alive()))
+    }
+
+    /// A spare, else a new process; in the staging area.
+    async fn blank(self: &Arc<Self>, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
+        let spare = {
+            let mut spares = self.spares();
+            spares.retain(|(handle, _)| handle.is_alive());
+            spares.pop()
+        };
+        match spare {
+            Some(spare) => {
+                self.refill();
+                Ok(spare)
+            }
+            None => self.spawn_staged(tenant).await,
+        }
+    }
+
+    async fn spawn_staged(&self, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
+        let (handle, exit) = self.spawn(tenant).await?;
+        let (device, pid) = (Arc::clone(&self.device), handle.pid());
+        self.runtime.spawn_blocking(move || device.stage(pid)).await??;
+        Ok((handle, exit))
+    }
+
+    async fn spawn(&self, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
+        let name = self.tenants[tenant.index()].tenant.clone();
+        let options = SpawnOptions::new(&self.binary, &name);
+        let spawned = self.runtime.spawn(Worker::spawn(options)).await?;
+        spawned.map_err(|source| LaunchError::Spawn { tenant: name, source })
+    }
+
+    async fn fill(&self, task: Task, handle: WorkerHandle, exit: WorkerExit, began: Instant) -> Result<Started, LaunchError> {
+        handle.call(ToWorker::Limit { executors: 1 }, Vec::new()).await.map_err(LaunchError::Limit)?;
+        let mut started = Started { handle, exit, version: None, timings: Vec::new(), memory_mib: 0, seconds: 0.0 };
+        if task.kind == TaskKind::Inference {
+            let (version, folder) = self.newest(task.tenant).await?;
+            let warm = self.tenants[task.tenant.index()].spec.batch_sizes();
+            let loaded = self.load(&started.handle, task.tenant, version, folder, warm).await?;
+            (started.timings, started.memory_mib) = loaded;
+            started.version = Some(version);
+        }
+        started.seconds = began.elapsed().as_secs_f64();
+        Ok(started)
+    }
+
+    /// The newest complete version of a tenant's model, and its folder.
+    ///
+    /// # Errors
+    /// [`LaunchError::NoVersion`], or what the store says.
+    pub async fn newest(&self, tenant: TenantId) -> Result<(u32, PathBuf), LaunchError> {
+        let (store, model) = (Arc::clone(&self.store), self.tenants[tenant.index()].spec.name.clone());
+        self.runtime
+            .spawn_blocking(move || {
+                let latest = store.latest(&model)?;
+                for (version, reason) in &latest.skipped {
+                    tracing::warn!(model, version, reason = %one_line(reason), "skipping a version that is not complete");
+                }
+                let newest = latest.found.ok_or_else(|| LaunchError::NoVersion(model.clone()))?.version;
+                Ok((newest as u32, store.folder(&model, newest)?))
+            })
+            .await?
+    }
+
+    /// Loads a version into a worker under the key of its number; gives timings and memory.
+    ///
+    /// # Errors
+    /// [`LaunchError::Load`] with what the worker says.
+    pub async fn load(
+        &self,
+        handle: &WorkerHandle,
+        tenant: TenantId,
+        version: u32,
+        folder: PathBuf,
+        warm: Vec<u32>,
+    ) -> Result<(Vec<(u32, f64)>, u64), LaunchError> {
+        let TenantModel { tenant: name, spec } = &self.tenants[tenant.index()];
+        let message = ToWorker::Load { key: ModelKey(version), spec: spec.clone(), folder, warm };
+        match handle.call(message, Vec::new()).await {
+            Ok((FromWorker::Loaded { timings, memory_mib, .. }, _)) => Ok((timings, memory_mib)),
+            Ok(_) => Err(LaunchError::OutOfTurn("load")),
+            Err(source) => Err(LaunchError::Load { tenant: name.clone(), model: spec.name.clone(), version, source }),
+        }
+    }
+
+    /// Loads a further version into a worker that already serves an older one of the same model.
+    ///
+    /// libtorch's kernels are warm there; only a TorchScript module has a profile of its own to build.
+    ///
+    /// # Errors
+    /// [`LaunchError`] with what the store or the worker says.
+    pub async fn load_beside(&self, handle: &WorkerHandle, tenant: TenantId, version: u32) -> Result<(), LaunchError> {
+        let TenantModel { spec, .. } = &self.tenants[tenant.index()];
+        let warm = match spec.source {
+            Source::Architecture { .. } => vec![1],
+            Source::Torchscript { .. } => spec.batch_sizes(),
+        };
+        let folder = self.store.folder(&spec.name, u64::from(version))?;
+        self.load(handle, tenant, version, folder, warm).await.map(|_| ())
+    }
+}
+
+/// How long a worker gets to finish when it is released.
+pub const RELEASE: Duration = Duration::from_secs(3);

@@ -1,0 +1,96 @@
+//! Series of the server as a whole: names, help texts, buckets.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use migrator_machine::tenant::Totals;
+use migrator_machine::{MigrationReport, Violation};
+use migrator_solver::Report;
+
+/// Buckets of `migrator_request_seconds`: 0.5 ms to 5 s, about 1.6-fold.
+pub const LATENCY_BUCKETS_S: [f64; 20] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.008, 0.012, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.4, 0.65, 1.0, 1.6, 2.5, 5.0];
+
+/// Buckets of solve times, milliseconds.
+pub const SOLVE_BUCKETS_MS: [f64; 10] = [0.5, 1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
+
+/// Buckets of steps and reconfigurations, seconds.
+pub const STEP_BUCKETS_S: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Share of requests answered within the SLO, shed ones counted as missed; 1 before the first.
+pub fn attainment(totals: &Totals) -> f64 {
+    let ended = totals.ok + totals.late + totals.shed + totals.error;
+    if ended == 0 { 1.0 } else { totals.ok as f64 / ended as f64 }
+}
+
+/// Counts a broken invariant and logs it.
+pub fn violation(violation: &Violation) {
+    counter!("migrator_invariant_violations_total", "id" => violation.invariant.id()).increment(1);
+    tracing::error!(id = violation.invariant.id(), detail = %violation.detail, "{}", violation.invariant.text());
+}
+
+/// A solve is over.
+pub fn solved(report: &Report) {
+    histogram!("migrator_plan_solve_milliseconds").record(report.solve_ms);
+    gauge!("migrator_plan_gap").set(report.gap);
+    gauge!("migrator_plan_objective").set(report.objective);
+    let status = format!("{:?}", report.status).to_lowercase();
+    counter!("migrator_plan_solves_total", "status" => status).increment(1);
+}
+
+/// A solve failed or came too late.
+pub fn unsolved() {
+    counter!("migrator_plan_solves_total", "status" => "failed").increment(1);
+}
+
+/// A reconfiguration is over.
+pub fn migrated(report: &MigrationReport) {
+    let result = if report.complete() { "complete" } else { "partial" };
+    counter!("migrator_reconfigurations_total", "result" => result).increment(1);
+    histogram!("migrator_reconfiguration_seconds").record(report.took_s);
+    histogram!("migrator_reconfiguration_lost_service_seconds").record(report.lost_s);
+    for took in &report.steps {
+        let kind = migrator_machine::migration::StepKind::of(&took.step).name();
+        histogram!("migrator_step_seconds", "step" => kind).record(took.seconds);
+    }
+}
+
+/// A worker died and was started again, or is being.
+pub fn restarted(tenant: &str) {
+    counter!("migrator_worker_restarts_total", "tenant" => tenant.to_owned()).increment(1);
+}
+
+/// Instances of a tenant for a task.
+pub fn instances(tenant: &str, task: &'static str, count: f64, slices: f64) {
+    gauge!("migrator_instances", "tenant" => tenant.to_owned(), "task" => task).set(count);
+    gauge!("migrator_compute_slices", "tenant" => tenant.to_owned(), "task" => task).set(slices);
+}
+
+/// Registers help texts; call once after the recorder is installed.
+pub fn describe() {
+    describe_counter!("migrator_requests_total", "requests by outcome: ok, late, shed (with reason), error");
+    describe_histogram!("migrator_request_seconds", Unit::Seconds, "latency of answered requests, from arrival at the server");
+    describe_gauge!("migrator_queue_depth", "requests waiting");
+    describe_gauge!("migrator_arrival_rps", "arrivals in the last second, requests/s");
+    describe_gauge!("migrator_slo_attainment", "requests answered within the SLO / requests, since the start");
+    describe_gauge!("migrator_accuracy", "share of recent labelled samples the version in service got right");
+    describe_gauge!("migrator_goodput_ratio", "SLO attainment x accuracy");
+    describe_counter!("migrator_goodput_millirequests_total", "requests on time x accuracy, in thousandths");
+    describe_gauge!("migrator_service_time_ratio", "service time observed / expected from the curve");
+    describe_gauge!("migrator_batch_rows_mean", "mean rows per batch in the last second");
+    describe_gauge!("migrator_model_version", "version in service");
+    describe_histogram!("migrator_plan_solve_milliseconds", Unit::Milliseconds, "wall time of a solve");
+    describe_gauge!("migrator_plan_gap", "relative gap of the last solve");
+    describe_gauge!("migrator_plan_objective", "expected goodput of the last plan over its horizon, requests");
+    describe_counter!("migrator_plan_solves_total", "solves by status");
+    describe_counter!("migrator_reconfigurations_total", "reconfigurations carried out");
+    describe_histogram!("migrator_reconfiguration_seconds", Unit::Seconds, "first step to last");
+    describe_histogram!("migrator_reconfiguration_lost_service_seconds", Unit::Seconds, "service lost by a reconfiguration");
+    describe_histogram!("migrator_step_seconds", Unit::Seconds, "duration of a step by kind");
+    describe_counter!("migrator_worker_restarts_total", "workers started again after they died");
+    describe_gauge!("migrator_instances", "instances by tenant and task");
+    describe_gauge!("migrator_compute_slices", "compute slices by tenant and task");
+    describe_gauge!("migrator_retraining_progress", "share of the current retraining that is done, 0..1");
+    describe_gauge!("migrator_retraining_accuracy_before", "held-out accuracy of the version in service, last retraining");
+    describe_gauge!("migrator_retraining_accuracy_after", "held-out accuracy of the retrained version, last retraining");
+    describe_counter!("migrator_retrainings_total", "retrainings by result: published, kept, failed");
+    describe_counter!("migrator_invariant_violations_total", "broken invariants by id; always 0 unless there is a bug");
+}

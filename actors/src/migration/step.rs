@@ -1,0 +1,184 @@
+//! One step each: what the machine wishes, done.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use migrator_device::{DeviceError, Instance};
+use migrator_machine::migration::{StepError, StepOk};
+use migrator_models::curve::executors;
+use migrator_solver::{InstanceId, SiteKey, Step, Target, Task, TaskKind};
+use migrator_wire::message::ToWorker;
+
+use super::{Bound, BoundState, MigrationActor};
+use crate::launcher::{LaunchError, RELEASE, Started};
+use crate::retraining::{Placed, TakeAway};
+use crate::tenant::{DrainLane, LaneUp};
+
+type StepResult = Result<StepOk, StepError>;
+
+fn failed(error: impl std::fmt::Display) -> StepError {
+    StepError::Failed(error.to_string())
+}
+
+impl MigrationActor {
+    pub(super) fn carry_out(&mut self, id: usize, step: Step, instance: Option<InstanceId>, attempt: u32, ctx: &mut Context<Self>) {
+        tracing::debug!(id, ?step, ?instance, attempt, "step");
+        match (step, instance) {
+            (Step::Preload { target, task }, _) => self.preload(id, target, task, ctx),
+            (Step::Create { key }, _) => self.create(id, key, ctx),
+            (Step::Drain { task, .. }, Some(instance)) => self.drain(id, instance, task, ctx),
+            (Step::Release { .. }, Some(instance)) => self.release(id, instance, ctx),
+            (Step::Destroy { .. }, Some(instance)) => self.destroy(id, instance, ctx),
+            (Step::Bind { target, task }, Some(instance)) => self.bind(id, target, instance, task, ctx),
+            (Step::Admit { task, .. }, Some(instance)) => self.admit(id, instance, task, ctx),
+            (_, None) => self.done(id, Err(failed("its instance does not exist")), ctx),
+        }
+    }
+
+    fn done(&mut self, id: usize, result: StepResult, ctx: &mut Context<Self>) {
+        self.machine.done(self.now(), id, result);
+        self.pump(ctx);
+    }
+
+    /// Awaits `work`, lets `after` take its result in, reports what that says.
+    fn then<T: 'static>(
+        &mut self,
+        id: usize,
+        work: impl Future<Output = T> + 'static,
+        after: impl FnOnce(&mut Self, T, &mut Context<Self>) -> StepResult + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        ctx.spawn(work.into_actor(self).map(move |result, actor, ctx| {
+            let result = after(actor, result, ctx);
+            if let Err(error) = &result {
+                tracing::warn!(id, %error, "step failed");
+            }
+            actor.machine.done(actor.now(), id, result);
+            actor.pump(ctx);
+        }));
+    }
+
+    fn preload(&mut self, id: usize, target: Target, task: Task, ctx: &mut Context<Self>) {
+        let launcher = Arc::clone(&self.launcher);
+        let stage = async move { launcher.stage(task).await };
+        let after = move |actor: &mut Self, result: Result<Started, LaunchError>, _: &mut Context<Self>| {
+            let started = result.map_err(|error| failed(error.chain()))?;
+            actor.staged.insert((target, task), started);
+            Ok(StepOk::default())
+        };
+        self.then(id, stage, after, ctx);
+    }
+
+    fn create(&mut self, id: usize, key: SiteKey, ctx: &mut Context<Self>) {
+        let device = Arc::clone(&self.launcher.device);
+        let create = tokio::task::spawn_blocking(move || device.create(key.gpu as u32, key.site));
+        let after = |actor: &mut Self, result: Result<Result<Instance, DeviceError>, _>, _: &mut Context<Self>| {
+            let made: Instance = result.map_err(|error: tokio::task::JoinError| failed(error))?.map_err(device_error)?;
+            let instance = InstanceId(made.id);
+            actor.instances.insert(instance, made);
+            Ok(StepOk { instance: Some(instance) })
+        };
+        self.then(id, create, after, ctx);
+    }
+
+    fn destroy(&mut self, id: usize, instance: InstanceId, ctx: &mut Context<Self>) {
+        let device = Arc::clone(&self.launcher.device);
+        let destroy = tokio::task::spawn_blocking(move || device.destroy(instance.0));
+        let after = move |actor: &mut Self, result: Result<Result<(), DeviceError>, tokio::task::JoinError>, _: &mut Context<Self>| {
+            result.map_err(failed)?.map_err(device_error)?;
+            actor.instances.remove(&instance);
+            actor.restarts.remove(&instance);
+            Ok(StepOk::default())
+        };
+        self.then(id, destroy, after, ctx);
+    }
+
+    fn drain(&mut self, id: usize, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
+        if let Some(bound) = self.bound.get_mut(&instance) {
+            bound.state = BoundState::Draining;
+        }
+        let actors = self.tenant(task).clone();
+        let drain = async move {
+            match task.kind {
+                TaskKind::Inference => actors.tenant.send(DrainLane { instance }).await,
+                TaskKind::Retraining => actors.retraining.send(TakeAway { instance }).await,
+            }
+        };
+        self.then(id, drain, |_, result, _| result.map(|()| StepOk::default()).map_err(failed), ctx);
+    }
+
+    fn release(&mut self, id: usize, instance: InstanceId, ctx: &mut Context<Self>) {
+        // Forgotten first, so that its exit is no loss.
+        let bound = self.bound.remove(&instance);
+        let release = async move {
+            if let Some(bound) = bound {
+                bound.handle.shutdown(RELEASE).await;
+            }
+        };
+        self.then(id, release, |_, (), _| Ok(StepOk::default()), ctx);
+    }
+
+    fn bind(&mut self, id: usize, target: Target, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
+        let launcher = Arc::clone(&self.launcher);
+        let staged = self.staged.remove(&(target, task)).filter(|started| started.handle.is_alive());
+        let threads = executors(self.instances.get(&instance).map_or(1.0, |made| made.share));
+        let bind = async move {
+            let started = match staged {
+                Some(started) => {
+                    launcher.bind(instance.0, started.handle.pid()).await?;
+                    started
+                }
+                None => launcher.start_on(task, instance.0).await?,
+            };
+            started.handle.call(ToWorker::Limit { executors: threads }, Vec::new()).await.map_err(LaunchError::Limit)?;
+            Ok::<_, LaunchError>(started)
+        };
+        let after = move |actor: &mut Self, result: Result<Started, LaunchError>, ctx: &mut Context<Self>| {
+            let started = result.map_err(|error| failed(error.chain()))?;
+            actor.take_in(instance, task, started, ctx);
+            Ok(StepOk::default())
+        };
+        self.then(id, bind, after, ctx);
+    }
+
+    /// A worker is on its instance: remembered, and watched from now on.
+    pub(super) fn take_in(&mut self, instance: InstanceId, task: Task, started: Started, ctx: &mut Context<Self>) {
+        let Started { handle, exit, version, .. } = started;
+        self.watch(instance, task, handle.pid(), exit, ctx);
+        self.bound.insert(instance, Bound { task, handle, version, state: BoundState::Loading });
+    }
+
+    fn admit(&mut self, id: usize, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
+        match self.open(instance, task) {
+            Ok(admitted) => self.then(id, admitted, |_, result, _| result.map(|()| StepOk::default()).map_err(failed), ctx),
+            Err(error) => self.done(id, Err(error), ctx),
+        }
+    }
+
+    /// Opens a bound worker for its task's work.
+    pub(super) fn open(
+        &mut self,
+        instance: InstanceId,
+        task: Task,
+    ) -> Result<impl Future<Output = Result<(), MailboxError>> + use<>, StepError> {
+        let share = self.instances.get(&instance).ok_or_else(|| failed("its instance does not exist"))?.share;
+        let bound = self.bound.get_mut(&instance).filter(|bound| bound.task == task).ok_or_else(|| failed("its worker is gone"))?;
+        bound.state = BoundState::Serving;
+        let (handle, version) = (bound.handle.clone(), bound.version);
+        let actors = self.tenant(task).clone();
+        Ok(async move {
+            match task.kind {
+                TaskKind::Inference => actors.tenant.send(LaneUp { instance, share, handle, version: version.unwrap_or(0) }).await,
+                TaskKind::Retraining => actors.retraining.send(Placed { instance, handle }).await,
+            }
+        })
+    }
+}
+
+fn device_error(error: DeviceError) -> StepError {
+    match error {
+        DeviceError::InUse { .. } => StepError::InUse,
+        other => failed(crate::launcher::one_line(&other)),
+    }
+}

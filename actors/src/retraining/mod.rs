@@ -1,0 +1,325 @@
+//! One tenant's retraining, window after window: the shell around a [`RetrainingMachine`].
+
+mod export;
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use metrics::{Gauge, counter, gauge};
+use migrator_machine::retraining::{RetrainingConfig, RetrainingResult, RetrainingStatus, RetrainingWish};
+use migrator_machine::{RetrainingMachine, Time};
+use migrator_models::store::{Manifest, Store};
+use migrator_models::{ModelSpec, TrainSpec};
+use migrator_solver::InstanceId;
+use migrator_wire::client::WorkerHandle;
+use tokio::sync::oneshot;
+
+use crate::clock::{Clock, unix_ms};
+use crate::launcher::one_line;
+use crate::message::SampleStore;
+use crate::tenant::{SwapVersion, TenantActor};
+
+pub use export::ExportSpec;
+use run::Run;
+
+/// What a [`RetrainingActor`] is made of.
+pub struct RetrainingParts {
+    /// The tenant's name.
+    pub name: String,
+    /// Its model.
+    pub spec: Arc<ModelSpec>,
+    /// How it is fine-tuned.
+    pub train: TrainSpec,
+    /// When it is worth it.
+    pub config: RetrainingConfig,
+    /// What goes into a data set.
+    pub export: ExportSpec,
+    /// The server's clock.
+    pub clock: Clock,
+    /// Labelled samples.
+    pub samples: Arc<dyn SampleStore>,
+    /// Where versions go.
+    pub store: Arc<Store>,
+    /// Folder of this tenant's data sets and checkpoints; made when absent.
+    pub folder: PathBuf,
+    /// Serves the new version.
+    pub tenant: Addr<TenantActor>,
+    /// Versions kept in the store.
+    pub keep_versions: usize,
+}
+
+/// Retrains one tenant's model.
+pub struct RetrainingActor {
+    parts: RetrainingParts,
+    machine: RetrainingMachine,
+    /// Workers placed for this retraining.
+    placed: BTreeMap<InstanceId, WorkerHandle>,
+    drains: BTreeMap<InstanceId, Vec<oneshot::Sender<()>>>,
+    run: Option<Run>,
+    starts: u64,
+    /// Unix milliseconds at which the window before the current one began.
+    previous_start_ms: u64,
+    current_start_ms: u64,
+    counted_at: Option<Time>,
+    /// What the worker reported last, for the manifest.
+    trained: Option<(f64, f64, u64)>,
+    told: usize,
+    progress: Gauge,
+    timer: Option<SpawnHandle>,
+}
+
+impl RetrainingActor {
+    /// Idle until the first window.
+    pub fn new(parts: RetrainingParts) -> RetrainingActor {
+        let now_ms = unix_ms();
+        RetrainingActor {
+            machine: RetrainingMachine::new(parts.config.clone()),
+            progress: gauge!("migrator_retraining_progress", "tenant" => parts.name.clone()),
+            placed: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            run: None,
+            starts: 0,
+            previous_start_ms: now_ms,
+            current_start_ms: now_ms,
+            counted_at: None,
+            trained: None,
+            told: 0,
+            timer: None,
+            parts,
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.parts.clock.now()
+    }
+
+    fn window_folder(&self, window: u64) -> PathBuf {
+        self.parts.folder.join(window.to_string())
+    }
+
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while let Some(wish) = self.machine.poll(self.now()) {
+            match wish {
+                RetrainingWish::Export { window } => self.export(window, ctx),
+                RetrainingWish::Start { instance, window, resume } => self.start(instance, window, resume, ctx),
+                RetrainingWish::Pause { instance } => self.pause(instance, ctx),
+                RetrainingWish::Drained { instance } => self.drained(instance),
+                RetrainingWish::Stalled { instance } => self.kill(instance),
+                RetrainingWish::Publish { window } => self.publish(window, ctx),
+                RetrainingWish::Discard { window, reason } => {
+                    tracing::info!(tenant = %self.parts.name, window, %reason, "retraining discarded");
+                    self.clean(window);
+                }
+                RetrainingWish::Swap { version, accuracy, held_out } => self.swap(version, accuracy, held_out, ctx),
+            }
+        }
+        self.tell_results();
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(at) = self.machine.timeout() {
+            self.timer = Some(ctx.run_later(self.parts.clock.until(at), |actor, ctx| {
+                actor.timer = None;
+                actor.machine.handle_timeout(actor.now());
+                actor.pump(ctx);
+            }));
+        }
+    }
+
+    fn drained(&mut self, instance: InstanceId) {
+        self.placed.remove(&instance);
+        for done in self.drains.remove(&instance).unwrap_or_default() {
+            let _ = done.send(());
+        }
+    }
+
+    fn kill(&mut self, instance: InstanceId) {
+        if let Some(handle) = self.placed.remove(&instance) {
+            tracing::warn!(tenant = %self.parts.name, instance = instance.0, "retraining hangs; killing its worker");
+            actix::spawn(async move {
+                handle.kill().await;
+            });
+        }
+    }
+
+    /// Removes a window's data set, checkpoint and unpublished weights, in the background: nobody waits for it.
+    fn clean(&mut self, window: u64) {
+        let folder = self.window_folder(window);
+        let staged = self.run.take_if(|run| run.window == window).map(|run| run.out);
+        tokio::task::spawn_blocking(move || {
+            // Not there is as good as removed; anything else is cleaned with the state folder's next start.
+            let _ = std::fs::remove_dir_all(folder);
+            if let Some(staged) = staged {
+                let _ = std::fs::remove_dir_all(staged);
+            }
+        });
+    }
+
+    fn publish(&mut self, window: u64, ctx: &mut Context<Self>) {
+        let Some(run) = &self.run else {
+            self.machine.published(self.now(), Err("nothing was trained".to_owned()));
+            return;
+        };
+        let (store, spec, out, keep) =
+            (Arc::clone(&self.parts.store), Arc::clone(&self.parts.spec), run.out.clone(), self.parts.keep_versions);
+        let (before, after, samples) = self.trained.unwrap_or_default();
+        let manifest = Manifest {
+            parent: run.parent.map(u64::from),
+            accuracy_before: Some(before),
+            accuracy_after: Some(after),
+            samples,
+            ..Manifest::new((*spec).clone())
+        };
+        let publish = tokio::task::spawn_blocking(move || {
+            let version = store.publish(&spec.name, &out, manifest).map_err(|error| one_line(&error))?;
+            if let Err(error) = store.prune(&spec.name, keep, &[]) {
+                tracing::warn!(model = %spec.name, error = %one_line(&error), "old versions stay");
+            }
+            Ok(version as u32)
+        });
+        ctx.spawn(publish.into_actor(self).map(move |result, actor, ctx| {
+            let result = result.unwrap_or_else(|error| Err(error.to_string()));
+            actor.machine.published(actor.now(), result);
+            actor.clean(window);
+            actor.pump(ctx);
+        }));
+    }
+
+    fn swap(&mut self, version: u32, accuracy: f64, held_out: u64, ctx: &mut Context<Self>) {
+        let swap = self.parts.tenant.send(SwapVersion { version, accuracy, held_out });
+        ctx.spawn(swap.into_actor(self).map(|result, actor, ctx| {
+            let result = result.unwrap_or_else(|error| Err(error.to_string()));
+            actor.machine.swapped(actor.now(), result);
+            actor.pump(ctx);
+        }));
+    }
+
+    /// Logs and counts the windows that came to a result since the last look.
+    fn tell_results(&mut self) {
+        let name = self.parts.name.clone();
+        let results: Vec<RetrainingResult> = self.machine.history().cloned().collect();
+        let last = self.told;
+        for result in results.iter().filter(|result| result.window as usize + 1 > last) {
+            self.told = result.window as usize + 1;
+            let kind = if result.published.is_some() { "published" } else { "kept" };
+            counter!("migrator_retrainings_total", "tenant" => name.clone(), "result" => kind).increment(1);
+            gauge!("migrator_retraining_accuracy_before", "tenant" => name.clone()).set(result.before);
+            gauge!("migrator_retraining_accuracy_after", "tenant" => name.clone()).set(result.after);
+            tracing::info!(tenant = %name, window = result.window, before = result.before, after = result.after,
+                published = result.published, core_s = result.core_s, "retraining done");
+        }
+    }
+}
+
+impl Actor for RetrainingActor {
+    type Context = Context<Self>;
+}
+
+/// A retraining window begins.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct WindowStarted {
+    /// Its number.
+    pub window: u64,
+}
+
+impl Handler<WindowStarted> for RetrainingActor {
+    type Result = ();
+
+    fn handle(&mut self, message: WindowStarted, ctx: &mut Self::Context) {
+        self.previous_start_ms = self.current_start_ms;
+        self.current_start_ms = unix_ms();
+        self.machine.window_started(self.now(), message.window);
+        self.count(ctx);
+        self.pump(ctx);
+    }
+}
+
+/// The retraining was admitted on an instance.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Placed {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its worker.
+    pub handle: WorkerHandle,
+}
+
+impl Handler<Placed> for RetrainingActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Placed, ctx: &mut Self::Context) {
+        self.placed.insert(message.instance, message.handle);
+        self.machine.placed(self.now(), message.instance);
+        self.pump(ctx);
+    }
+}
+
+/// Takes the instance away; resolves when nothing of the retraining runs there any more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct TakeAway {
+    /// The instance.
+    pub instance: InstanceId,
+}
+
+impl Handler<TakeAway> for RetrainingActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: TakeAway, ctx: &mut Self::Context) -> Self::Result {
+        let (done, drained) = oneshot::channel();
+        self.drains.entry(message.instance).or_default().push(done);
+        self.machine.take_away(self.now(), message.instance);
+        self.pump(ctx);
+        Box::pin(async move {
+            let _ = drained.await;
+        })
+    }
+}
+
+/// The instance's worker is gone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RetrainingLost {
+    /// The instance.
+    pub instance: InstanceId,
+}
+
+impl Handler<RetrainingLost> for RetrainingActor {
+    type Result = ();
+
+    fn handle(&mut self, message: RetrainingLost, ctx: &mut Self::Context) {
+        self.placed.remove(&message.instance);
+        self.machine.instance_lost(self.now(), message.instance);
+        self.pump(ctx);
+    }
+}
+
+/// What the coordinator wants to know, once a second.
+#[derive(Debug, Message)]
+#[rtype(result = "RetrainingSeen")]
+pub struct AskRetraining;
+
+/// The state of a retraining.
+#[derive(Clone, Debug, actix::MessageResponse)]
+pub struct RetrainingSeen {
+    /// For the planner.
+    pub status: RetrainingStatus,
+    /// Windows that came to a result, newest last.
+    pub history: Vec<RetrainingResult>,
+}
+
+impl Handler<AskRetraining> for RetrainingActor {
+    type Result = RetrainingSeen;
+
+    fn handle(&mut self, _: AskRetraining, ctx: &mut Self::Context) -> RetrainingSeen {
+        for violation in self.machine.check() {
+            crate::meter::violation(&violation);
+        }
+        self.count(ctx);
+        RetrainingSeen { status: self.machine.status(), history: self.machine.history().cloned().collect() }
+    }
+}

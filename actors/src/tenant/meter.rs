@@ -1,0 +1,79 @@
+//! One tenant's series.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use migrator_machine::tenant::{Accuracy, Answer, ShedReason, Telemetry, Totals};
+
+/// Handles of a tenant's series, so that an answer costs no look-up.
+pub(super) struct Meter {
+    tenant: String,
+    ok: Counter,
+    late: Counter,
+    error: Counter,
+    shed: [Counter; 4],
+    latency: Histogram,
+    queue_depth: Gauge,
+    arrival_rps: Gauge,
+    slo_attainment: Gauge,
+    accuracy: Gauge,
+    goodput: Gauge,
+    service_ratio: Gauge,
+    mean_batch: Gauge,
+    version: Gauge,
+}
+
+impl Meter {
+    pub fn new(tenant: &str) -> Meter {
+        let outcome = |outcome: &'static str, reason: &'static str| counter!("migrator_requests_total", "tenant" => tenant.to_owned(), "outcome" => outcome, "reason" => reason);
+        let series = |name: &'static str| gauge!(name, "tenant" => tenant.to_owned());
+        Meter {
+            tenant: tenant.to_owned(),
+            ok: outcome("ok", ""),
+            late: outcome("late", ""),
+            error: outcome("error", ""),
+            shed: [ShedReason::QueueFull, ShedReason::Deadline, ShedReason::NoInstance, ShedReason::Closing]
+                .map(|reason| outcome("shed", reason.text())),
+            latency: histogram!("migrator_request_seconds", "tenant" => tenant.to_owned()),
+            queue_depth: series("migrator_queue_depth"),
+            arrival_rps: series("migrator_arrival_rps"),
+            slo_attainment: series("migrator_slo_attainment"),
+            accuracy: series("migrator_accuracy"),
+            goodput: series("migrator_goodput_ratio"),
+            service_ratio: series("migrator_service_time_ratio"),
+            mean_batch: series("migrator_batch_rows_mean"),
+            version: series("migrator_model_version"),
+        }
+    }
+
+    pub fn answered(&self, answer: &Answer, took: Duration) {
+        match answer {
+            Answer::Served { late, .. } => {
+                if *late { &self.late } else { &self.ok }.increment(1);
+                self.latency.record(took.as_secs_f64());
+            }
+            Answer::Shed { reason, .. } => self.shed[*reason as usize].increment(1),
+            Answer::WorkerLost | Answer::Failed => self.error.increment(1),
+        }
+    }
+
+    pub fn version(&self, version: u32) {
+        self.version.set(f64::from(version));
+    }
+
+    pub fn second(&self, second: &Telemetry, totals: &Totals, accuracy: Option<Accuracy>) {
+        self.queue_depth.set(second.queue_depth as f64);
+        self.arrival_rps.set(second.arrivals as f64 / second.seconds.max(0.1));
+        self.service_ratio.set(second.service_ratio);
+        self.mean_batch.set(second.mean_batch);
+        let attainment = super::super::meter::attainment(totals);
+        self.slo_attainment.set(attainment);
+        if let Some(accuracy) = accuracy {
+            self.accuracy.set(accuracy.value);
+            self.goodput.set(attainment * accuracy.value);
+            // A counter of correct answers cannot run backwards when the accuracy falls: it adds up second by second.
+            let good = counter!("migrator_goodput_millirequests_total", "tenant" => self.tenant.clone());
+            good.increment((second.ok as f64 * accuracy.value * 1000.0) as u64);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One tenant's serving: the mailbox, the timer and the connections around a [`TenantMachine`].
+
+mod lane;
+mod meter;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use migrator_machine::TenantMachine;
+use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Telemetry, TenantConfig, TenantWish, Totals};
+use migrator_models::ModelSpec;
+use migrator_solver::{InstanceId, TenantId};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::launcher::Launcher;
+use crate::message::{Infer, InferError, Inferred, SampleStore};
+
+pub use lane::{DrainLane, LaneLost, LaneUp, SwapVersion};
+use lane::{Lane, Swap};
+use meter::Meter;
+use work::{Evaluation, Pending};
+
+/// What the front may read of a tenant without asking its actor.
+#[derive(Debug, Default)]
+pub struct TenantFlags {
+    /// Version in service; 0 before the first lane is up.
+    pub version: AtomicU32,
+    /// Whether a lane is up.
+    pub ready: AtomicBool,
+}
+
+/// Serves one tenant.
+pub struct TenantActor {
+    id: TenantId,
+    name: String,
+    spec: Arc<ModelSpec>,
+    clock: Clock,
+    machine: TenantMachine,
+    launcher: Arc<Launcher>,
+    samples: Arc<dyn SampleStore>,
+    flags: Arc<TenantFlags>,
+    meter: Meter,
+    lanes: BTreeMap<InstanceId, Lane>,
+    drains: BTreeMap<InstanceId, Vec<oneshot::Sender<()>>>,
+    pending: BTreeMap<RequestId, Pending>,
+    evaluations: BTreeMap<EvalId, Evaluation>,
+    /// Outputs of the batches just passed to the machine, until their answers are out.
+    outputs: BTreeMap<BatchId, (u32, Bytes)>,
+    /// Why the batch just passed to the machine failed.
+    failure: String,
+    swap: Option<Swap>,
+    version: u32,
+    next: u64,
+    timer: Option<SpawnHandle>,
+}
+
+/// What a [`TenantActor`] is made of.
+pub struct TenantParts {
+    /// Its number.
+    pub id: TenantId,
+    /// Its name.
+    pub name: String,
+    /// Its model.
+    pub spec: Arc<ModelSpec>,
+    /// The server's clock.
+    pub clock: Clock,
+    /// How it is served.
+    pub config: TenantConfig,
+    /// Loads new versions.
+    pub launcher: Arc<Launcher>,
+    /// Keeps labelled samples.
+    pub samples: Arc<dyn SampleStore>,
+    /// Read by the front.
+    pub flags: Arc<TenantFlags>,
+}
+
+impl TenantActor {
+    /// Requests that may wait in the mailbox before the front is told "queue full".
+    pub const MAILBOX: usize = 8192;
+
+    /// A tenant without lanes.
+    pub fn new(parts: TenantParts) -> TenantActor {
+        TenantActor {
+            id: parts.id,
+            meter: Meter::new(&parts.name),
+            name: parts.name,
+            spec: parts.spec,
+            clock: parts.clock,
+            machine: TenantMachine::new(parts.config),
+            launcher: parts.launcher,
+            samples: parts.samples,
+            flags: parts.flags,
+            lanes: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            evaluations: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            failure: String::new(),
+            swap: None,
+            version: 0,
+            next: 0,
+            timer: None,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Does what the machine wishes, then sets the timer.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while let Some(wish) = self.machine.poll(self.clock.now()) {
+            match wish {
+                TenantWish::Dispatch { lane, batch, work, rows } => self.dispatch(lane, batch, work, rows, ctx),
+                TenantWish::Answer { request, answer } => self.answer(request, answer),
+                TenantWish::Evaluated { eval, batch } => self.evaluated(eval, batch),
+                TenantWish::Dropped { eval } => {
+                    self.evaluations.remove(&eval);
+                }
+                TenantWish::Drained { lane } => self.drained(lane),
+                TenantWish::Stalled { lane } => self.kill(lane),
+            }
+        }
+        self.outputs.clear();
+        self.flags.ready.store(self.machine.ready(), Ordering::Release);
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(at) = self.machine.timeout() {
+            self.timer = Some(ctx.run_later(self.clock.until(at), |actor, ctx| {
+                actor.timer = None;
+                actor.machine.handle_timeout(actor.clock.now());
+                actor.pump(ctx);
+            }));
+        }
+        #[cfg(debug_assertions)]
+        debug_assert_eq!(self.machine.check(), [], "tenant {}", self.name);
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Answer) {
+        let Some(pending) = self.pending.remove(&request) else { return };
+        let result = match answer {
+            Answer::Served { batch, first_row, rows, .. } => match self.outputs.get(&batch) {
+                Some((version, output)) => {
+                    let row = self.spec.classes as usize * size_of::<f32>();
+                    let (from, to) = (first_row as usize * row, (first_row + rows) as usize * row);
+                    Ok(Inferred { version: *version, output: output.slice(from..to) })
+                }
+                None => Err(InferError::Failed("the batch's output is gone".to_owned())),
+            },
+            Answer::Shed { reason, retry_after } => Err(InferError::Shed { reason: reason.text(), retry_after }),
+            Answer::WorkerLost => Err(InferError::WorkerLost),
+            Answer::Failed => Err(InferError::Failed(self.failure.clone())),
+        };
+        self.meter.answered(&answer, self.clock.now().since(pending.arrived));
+        // The client may have hung up.
+        let _ = pending.reply.send(result);
+    }
+}
+
+impl Actor for TenantActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(Self::MAILBOX);
+    }
+}
+
+impl Handler<Infer> for TenantActor {
+    type Result = ResponseFuture<Result<Inferred, InferError>>;
+
+    fn handle(&mut self, message: Infer, ctx: &mut Self::Context) -> Self::Result {
+        let id = RequestId(self.number());
+        let (reply, answer) = oneshot::channel();
+        let arrived = self.clock.at(message.arrived);
+        self.pending.insert(id, Pending { inputs: message.inputs, arrived, reply });
+        let request = Request { id, rows: message.rows, arrived, timeout: message.timeout };
+        self.machine.request(self.clock.now(), request);
+        self.pump(ctx);
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(InferError::Failed("the tenant stopped".to_owned()))) })
+    }
+}
+
+/// Ends a second and tells what happened in it.
+#[derive(Debug, Message)]
+#[rtype(result = "Collected")]
+pub struct Collect;
+
+/// One tenant's second.
+#[derive(Clone, Debug, actix::MessageResponse)]
+pub struct Collected {
+    /// The second.
+    pub telemetry: Telemetry,
+    /// Counters since the start.
+    pub totals: Totals,
+    /// Accuracy of the version in service on recent labelled samples.
+    pub accuracy: Option<Accuracy>,
+    /// Version in service.
+    pub version: u32,
+}
+
+impl Handler<Collect> for TenantActor {
+    type Result = Collected;
+
+    fn handle(&mut self, _: Collect, ctx: &mut Self::Context) -> Collected {
+        let now = self.clock.now();
+        let telemetry = self.machine.second(now);
+        for violation in self.machine.check() {
+            crate::meter::violation(&violation);
+        }
+        let (totals, accuracy) = (self.machine.totals(), self.machine.accuracy());
+        self.meter.second(&telemetry, &totals, accuracy);
+        self.pump(ctx);
+        Collected { telemetry, totals, accuracy, version: self.version }
+    }
+}
+
+/// Sheds what waits and what still comes: the server is going down.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+impl Handler<Close> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.machine.close(self.clock.now());
+        self.pump(ctx);
+    }
+}

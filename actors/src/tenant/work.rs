@@ -1,0 +1,185 @@
+//! Batches on their way to a worker and back.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use migrator_machine::Time;
+use migrator_machine::tenant::{BatchId, EvalId, Work};
+use migrator_models::Datatype;
+use migrator_solver::InstanceId;
+use migrator_wire::client::CallError;
+use migrator_wire::message::{FromWorker, ToWorker};
+use tokio::sync::oneshot;
+
+use super::TenantActor;
+use crate::clock::unix_ms;
+use crate::message::{AddSamples, InferError, Inferred, Sample, SampleError};
+
+/// A request that has no answer yet.
+pub(super) struct Pending {
+    pub inputs: Vec<Bytes>,
+    pub arrived: Time,
+    pub reply: oneshot::Sender<Result<Inferred, InferError>>,
+}
+
+/// Labelled samples to be answered by the version in service: test, then train.
+pub(super) struct Evaluation {
+    /// Per input of the model, the rows' pieces.
+    inputs: Vec<Vec<Bytes>>,
+    labels: Vec<u32>,
+}
+
+type CallResult = Result<(FromWorker, Bytes), CallError>;
+
+impl TenantActor {
+    pub(super) fn dispatch(&mut self, lane: InstanceId, batch: BatchId, work: Work, rows: u32, ctx: &mut Context<Self>) {
+        let Some(open) = self.lanes.get(&lane) else {
+            self.machine.lane_lost(self.clock.now(), lane);
+            return;
+        };
+        let (payload, inputs) = match work {
+            Work::Requests => self.payload_of_requests(batch),
+            Work::Evaluation(eval) => self.payload_of_evaluation(eval),
+        };
+        let (handle, version) = (open.handle.clone(), open.version);
+        let message = ToWorker::Infer { key: open.key, rows, inputs };
+        let call = async move { handle.call(message, payload).await };
+        ctx.spawn(call.into_actor(self).map(move |result, actor, ctx| actor.returned(lane, batch, version, result, ctx)));
+    }
+
+    /// The requests' own buffers, input by input: nothing is copied.
+    fn payload_of_requests(&self, batch: BatchId) -> (Vec<Bytes>, Vec<u64>) {
+        let inputs = self.spec.inputs().len();
+        let mut payload = Vec::new();
+        let mut lengths = vec![0; inputs];
+        for (input, length) in lengths.iter_mut().enumerate() {
+            for (request, _) in self.machine.batch(batch) {
+                if let Some(bytes) = self.pending.get(&request).and_then(|pending| pending.inputs.get(input)) {
+                    *length += bytes.len() as u64;
+                    payload.push(bytes.clone());
+                }
+            }
+        }
+        (payload, lengths)
+    }
+
+    fn payload_of_evaluation(&self, eval: EvalId) -> (Vec<Bytes>, Vec<u64>) {
+        let Some(evaluation) = self.evaluations.get(&eval) else { return (Vec::new(), Vec::new()) };
+        let lengths = evaluation.inputs.iter().map(|pieces| pieces.iter().map(|piece| piece.len() as u64).sum()).collect();
+        (evaluation.inputs.concat(), lengths)
+    }
+
+    fn returned(&mut self, lane: InstanceId, batch: BatchId, version: u32, result: CallResult, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        match result {
+            Ok((FromWorker::Inferred { compute_us, .. }, output)) => {
+                self.outputs.insert(batch, (version, output));
+                self.machine.finished(now, batch, Duration::from_micros(u64::from(compute_us)));
+            }
+            Ok((other, _)) => self.fail(batch, format!("the worker answered out of turn: {other:?}")),
+            Err(CallError::WorkerLost) => {
+                self.lanes.remove(&lane);
+                self.machine.lane_lost(now, lane);
+            }
+            Err(CallError::Deadline { .. }) => self.kill(lane),
+            Err(error) => self.fail(batch, error.to_string()),
+        }
+        self.pump(ctx);
+    }
+
+    fn fail(&mut self, batch: BatchId, reason: String) {
+        tracing::warn!(tenant = %self.name, reason, "a batch failed");
+        self.failure = reason;
+        self.machine.failed(self.clock.now(), batch);
+    }
+
+    /// Kills a worker that hangs; its exit brings a new one.
+    pub(super) fn kill(&mut self, lane: InstanceId) {
+        if let Some(lost) = self.lanes.remove(&lane) {
+            tracing::warn!(tenant = %self.name, instance = lane.0, "worker hangs; killing it");
+            self.machine.lane_lost(self.clock.now(), lane);
+            actix::spawn(async move {
+                lost.handle.kill().await;
+            });
+        }
+    }
+
+    pub(super) fn evaluated(&mut self, eval: EvalId, batch: BatchId) {
+        let Some(evaluation) = self.evaluations.remove(&eval) else { return };
+        let Some((version, output)) = self.outputs.get(&batch) else { return };
+        let correct = evaluation.labels.iter().zip(output.chunks_exact(self.spec.classes as usize * size_of::<f32>()));
+        let correct = correct.filter(|(label, logits)| argmax(logits) == **label).count();
+        self.machine.labelled(self.clock.now(), *version, correct as u32, evaluation.labels.len() as u32);
+    }
+
+    fn evaluate(&mut self, samples: &[Sample]) {
+        for chunk in samples.chunks(self.spec.max_batch.max(1) as usize) {
+            let eval = EvalId(self.number());
+            let rows: Vec<Vec<Bytes>> = chunk.iter().map(|sample| self.pieces(&sample.features)).collect();
+            let inputs = (0..self.spec.inputs().len()).map(|input| rows.iter().map(|row| row[input].clone()).collect()).collect();
+            self.evaluations.insert(eval, Evaluation { inputs, labels: chunk.iter().map(|sample| sample.label).collect() });
+            self.machine.evaluate(self.clock.now(), eval, chunk.len() as u32);
+        }
+    }
+
+    /// A sample's row of each input; pieces that are missing are empty, which the worker refuses.
+    fn pieces(&self, features: &Bytes) -> Vec<Bytes> {
+        let mut rest = features.clone();
+        self.spec
+            .inputs()
+            .iter()
+            .map(|input| {
+                let length = match input.datatype {
+                    Datatype::Bytes => rest.first_chunk().map_or(0, |length| 4 + u32::from_le_bytes(*length) as usize),
+                    datatype => datatype.size().unwrap_or(0) * input.elements(),
+                };
+                rest.split_to(length.min(rest.len()))
+            })
+            .collect()
+    }
+}
+
+/// Index of the largest of little-endian `f32`s; the first one when several are equal.
+fn argmax(logits: &[u8]) -> u32 {
+    let values = logits.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    let mut best = (0, f32::NEG_INFINITY);
+    for (index, value) in values.enumerate() {
+        if value > best.1 {
+            best = (index as u32, value);
+        }
+    }
+    best.0
+}
+
+impl Handler<AddSamples> for TenantActor {
+    type Result = ResponseFuture<Result<usize, SampleError>>;
+
+    fn handle(&mut self, message: AddSamples, ctx: &mut Self::Context) -> Self::Result {
+        self.evaluate(&message.samples);
+        self.pump(ctx);
+        let (store, tenant) = (std::sync::Arc::clone(&self.samples), self.name.clone());
+        Box::pin(async move {
+            let kept = message.samples.len();
+            let added = tokio::task::spawn_blocking(move || store.add(&tenant, unix_ms(), &message.samples)).await;
+            match added {
+                Ok(Ok(())) => Ok(kept),
+                Ok(Err(reason)) => Err(SampleError::Store(reason)),
+                Err(_) => Err(SampleError::Busy),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_logit_wins_and_the_first_of_equals() {
+        let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        assert_eq!(argmax(&bytes(&[0.1, 2.0, -1.0])), 1);
+        assert_eq!(argmax(&bytes(&[2.0, 2.0])), 0);
+        assert_eq!(argmax(&bytes(&[f32::NAN, 0.0])), 1);
+    }
+}
