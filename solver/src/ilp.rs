@@ -8,6 +8,7 @@ use good_lp::{
 };
 use migrator_mig::ProfileId;
 
+use crate::bundle::bundles;
 use crate::evaluate::{Counts, start_charge};
 use crate::options::SolveOptions;
 use crate::problem::{Task, TenantId};
@@ -29,7 +30,7 @@ pub(crate) struct Answer {
 /// Why there is no answer, for the report: a time limit before the first feasible point, or the solver's own failure.
 pub(crate) fn solve(view: &View, shape: &Shape, options: &SolveOptions) -> Result<Answer, String> {
     let mut model = Model::new(view);
-    model.serve();
+    model.serve(shape);
     model.retrain();
     model.fit(shape);
     model.solve(options)
@@ -65,17 +66,19 @@ impl<'a> Model<'a> {
         (0..ends.len()).map(move |b| (b, if b == 0 { 0 } else { ends[b - 1] }, ends[b]))
     }
 
-    fn serve(&mut self) {
+    fn serve(&mut self, shape: &Shape) {
         for (id, _) in self.view.tenants() {
             let profiles = useful_profiles(self.view, id);
             // One warm-up per tenant: profiles differ by a tenth of a second.
             let warm_ups = profiles.iter().map(|&q| self.view.switch_s(Task::inference(id), q));
             let warm_up_s = warm_ups.sum::<f64>() / profiles.len().max(1) as f64;
+            let held: Vec<u32> = self.view.profiles().map(|q| held_now(self.view, id, q)).collect();
+            let bundles = bundles(self.view, shape, id, &held);
             for (block, from, to) in self.blocks() {
                 let mut all = Expression::from(0.0);
                 let mut kept = Expression::from(0.0);
-                for &profile in &profiles {
-                    let (n, starts) = self.count(id, profile, block);
+                for profile in self.view.profiles().filter(|q| bundles.is_some() || profiles.contains(q)) {
+                    let (n, starts) = self.count(id, profile, block, bundles.is_none());
                     let rate = self.view.rate(id, profile);
                     all += rate * n;
                     kept += rate * n - rate * starts;
@@ -84,16 +87,56 @@ impl<'a> Model<'a> {
                 // Two groups of seconds, or the average would let capacity of the last second answer requests of the first.
                 let ready_s = (from as f64 + warm_up_s).min(to as f64);
                 self.served(id, block, kept, from as f64, ready_s);
-                self.served(id, block, all, ready_s, to as f64);
+                match &bundles {
+                    Some(bundles) => self.choose_bundle(id, block, bundles, ready_s, to as f64),
+                    None => self.served(id, block, all, ready_s, to as f64),
+                }
             }
         }
     }
 
-    fn count(&mut self, id: TenantId, profile: ProfileId, block: usize) -> (Variable, Variable) {
+    /// A choice among bundles is a tighter relaxation than counts: half an instance more does not answer half of what is missing.
+    fn choose_bundle(&mut self, id: TenantId, block: usize, bundles: &[Vec<u32>], from_s: f64, to_s: f64) {
+        let mut one = Expression::from(0.0);
+        let mut counts = vec![Expression::from(0.0); self.view.profiles().count()];
+        let slots = self.slots(id, from_s, to_s);
+        for bundle in bundles {
+            let x = self.variables.add(variable().binary());
+            one += x;
+            counts.iter_mut().zip(bundle).filter(|(_, n)| **n > 0).for_each(|(sum, &n)| *sum += f64::from(n) * x);
+            let capacity: f64 = self.view.profiles().zip(bundle).map(|(q, &n)| f64::from(n) * self.view.rate(id, q)).sum();
+            let answered: f64 = slots.iter().map(|(share, rps)| share * rps.min(capacity)).sum();
+            self.objective += self.worth(id, block) * answered * x;
+        }
+        // (C10) Σ_m x_imb = 1
+        self.rows.push(constraint!(one == 1));
+        for (profile, sum) in self.view.profiles().zip(counts) {
+            // (C11) n_iqb = Σ_m count_mq x_imb
+            let n = self.n[&(id, profile, block)];
+            self.rows.push(constraint!(sum == n));
+        }
+    }
+
+    /// Share of each slot within `[from_s, to_s)` and its demand.
+    fn slots(&self, id: TenantId, from_s: f64, to_s: f64) -> Vec<(f64, f64)> {
+        let slots = self.view.demand[id.index()].iter().enumerate();
+        slots.map(|(t, &rps)| ((to_s.min(t as f64 + 1.0) - from_s.max(t as f64)).max(0.0), rps)).collect()
+    }
+
+    /// A block earlier is better by a hair, so that ties do not put off what can be done now.
+    fn worth(&self, id: TenantId, block: usize) -> f64 {
+        self.view.answer_worth(id) * (1.0 - 1e-6 * block as f64)
+    }
+
+    fn count(&mut self, id: TenantId, profile: ProfileId, block: usize, integer: bool) -> (Variable, Variable) {
         let now = held_now(self.view, id, profile);
         // By the horizon's demand, not the block's, or nothing could be made ready before it is needed.
-        let needed = (self.view.peak_demand(id) / self.view.rate(id, profile)).ceil().min(64.0);
-        let n = self.variables.add(variable().integer().min(0).max(needed.max(f64::from(now))));
+        let n = if integer {
+            let needed = (self.view.peak_demand(id) / self.view.rate(id, profile)).ceil().min(64.0);
+            self.variables.add(variable().integer().min(0).max(needed.max(f64::from(now))))
+        } else {
+            self.variables.add(variable().min(0))
+        };
         let starts = self.variables.add(variable().min(0));
         // (C1) s_iqb ≥ n_iqb − n_iq,b−1, with n_iq,−1 the instances held now
         let before = self.n.get(&(id, profile, block.wrapping_sub(1))).copied();
@@ -110,8 +153,7 @@ impl<'a> Model<'a> {
         if seconds <= 1e-6 {
             return;
         }
-        let slots = self.view.demand[id.index()].iter().enumerate();
-        let slots: Vec<(f64, f64)> = slots.map(|(t, &rps)| ((to_s.min(t as f64 + 1.0) - from_s.max(t as f64)).max(0.0), rps)).collect();
+        let slots = self.slots(id, from_s, to_s);
         let arrivals: f64 = slots.iter().map(|(share, rps)| share * rps).sum();
         // (C2) y_ib ≤ Σ_t λ_it
         let y = self.variables.add(variable().min(0).max(arrivals));
@@ -124,9 +166,7 @@ impl<'a> Model<'a> {
             let above: f64 = slots.iter().filter(|(_, rps)| *rps > mean).map(|(share, _)| share).sum();
             self.rows.push(constraint!(y <= below + above * capacity));
         }
-        // A block earlier is better by a hair, so that ties do not put off what can be done now.
-        let worth = self.view.answer_worth(id) * (1.0 - 1e-6 * block as f64);
-        self.objective += worth * y;
+        self.objective += self.worth(id, block) * y;
     }
 
     fn floor(&mut self, id: TenantId, held: Expression, seconds: f64) {

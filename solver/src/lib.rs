@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod bundle;
 pub mod check;
 mod evaluate;
 mod exhaustive;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use migrator_mig::ProfileId;
 use proptest::prelude::*;
 
-use crate::problem::{InstanceId, InstanceState, Problem, RetrainingState, Task, TenantId, TenantState};
+use crate::problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TenantId, TenantState};
 use crate::testing::{due, instance, problem, tenant};
 use crate::{Generation, Outcome, Plan, Policy, SolveOptions, SolveStatus, audit, keep, solve};
 
@@ -156,8 +156,25 @@ fn any_task(problem: &Problem, profile: ProfileId, owner: &prop::sample::Index) 
     *owner.get(&tasks)
 }
 
+/// Any legal partition with any owners, as a plan for the problem.
+pub(crate) fn legal_plan(problem: &Problem, wish: &prop::sample::Index, owners: &[prop::sample::Index]) -> Plan {
+    let mut target = Problem { gpus: vec![GpuState { instances: Vec::new(), ..problem.gpus[0].clone() }], ..problem.clone() };
+    let partition = wish.get(&target.gpus[0].catalog.partitions()).clone();
+    for (site, owner) in partition.sites().iter().zip(owners) {
+        let there = problem.gpus[0].instances.iter().find(|old| old.site == *site);
+        let task = any_task(&target, site.profile, owner);
+        let id = there.map_or(InstanceId(u64::MAX), |old| old.id);
+        target.gpus[0].instances.push(InstanceState { id, site: *site, task, ready_in_s: 0.0 });
+    }
+    let mut plan = keep(&target, Generation(2));
+    for new in plan.gpus.iter_mut().flat_map(|gpu| &mut gpu.allocations) {
+        new.instance = new.instance.filter(|id| id.0 != u64::MAX);
+    }
+    plan
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_time: Duration::from_secs(10).as_millis() as u32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, max_shrink_time: Duration::from_secs(10).as_millis() as u32, ..ProptestConfig::default() })]
 
     #[test]
     fn every_plan_is_legal_and_worth_no_less_than_keeping(problem in any_problem(3, true)) {
