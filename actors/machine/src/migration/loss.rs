@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use migrator_mig::Site;
-use migrator_solver::{InstanceId, Plan, Problem, Task, TenantId};
 use migrator_solver::TaskKind::Inference;
+use migrator_solver::{InstanceId, Plan, Problem, Task, TenantId};
 
 use crate::Time;
 

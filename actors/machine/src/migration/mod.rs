@@ -13,8 +13,8 @@ use migrator_solver::{Generation, InstanceId, Plan, Problem, Step, Transition};
 
 pub use types::{Failure, MigrationConfig, MigrationReport, MigrationWish, Refused, StepError, StepKind, StepOk, StepTook};
 
-use crate::invariant::Violation;
 use crate::Time;
+use crate::invariant::Violation;
 use run::Run;
 
 /// The executor of transitions, one at a time. It makes no choice: it runs every step whose predecessors are done, retries what may be

@@ -175,7 +175,9 @@ impl Run {
             Phase::Again { first, attempt, deadline, .. } => (first, attempt, deadline),
             _ => (now, 0, now + config.longest(&step)),
         };
-        if attempt == 0 && let Err(violation) = self.ground.start(&step) {
+        if attempt == 0
+            && let Err(violation) = self.ground.start(&step)
+        {
             let reason = format!("refused: {}", violation.detail);
             self.violations.push(violation);
             self.fail(id, reason);
