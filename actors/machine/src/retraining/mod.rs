@@ -1,23 +1,71 @@
 //! One tenant's retraining, window after window.
 
+mod estimate;
+mod gate;
+mod job;
+mod outlook;
+#[cfg(test)]
+mod tests;
 mod types;
+
+use std::collections::VecDeque;
 
 use migrator_solver::InstanceId;
 
 pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish, Trained};
 
-use crate::{Time, Violation};
+use crate::Time;
+use estimate::Estimate;
+use job::Job;
 
 /// The state of one tenant's retraining.
+///
+/// A window that begins while the last one's retraining runs, is paused or goes into service waits until that is over; one that never
+/// ran is superseded, for the newer window has fresher samples.
 #[derive(Debug)]
 pub struct RetrainingMachine {
     config: RetrainingConfig,
+    state: RetrainingState,
+    job: Job,
+    /// A window that began meanwhile.
+    pending: Option<u64>,
+    samples: u64,
+    /// Where the migration admitted it.
+    instance: Option<InstanceId>,
+    /// Where it was placed while it was still pausing elsewhere.
+    next: Option<InstanceId>,
+    deadline: Option<Time>,
+    estimate: Estimate,
+    validated: Option<f64>,
+    /// How the last window ended, in words.
+    note: String,
+    history: VecDeque<RetrainingResult>,
+    outbox: VecDeque<RetrainingWish>,
 }
+
+/// Results kept for the view.
+const HISTORY: usize = 32;
+/// Workers one window may lose: a model that kills its worker would otherwise be tried for ever.
+const MOST_LOSSES: u32 = 3;
 
 impl RetrainingMachine {
     /// Idle until the first window.
     pub fn new(config: RetrainingConfig) -> RetrainingMachine {
-        RetrainingMachine { config }
+        RetrainingMachine {
+            estimate: Estimate::new(config.prior_gain, config.min_gain, config.prior_core_s),
+            config,
+            state: RetrainingState::Idle,
+            job: Job::default(),
+            pending: None,
+            samples: 0,
+            instance: None,
+            next: None,
+            deadline: None,
+            validated: None,
+            note: String::new(),
+            history: VecDeque::new(),
+            outbox: VecDeque::new(),
+        }
     }
 
     /// What it was made with.
@@ -27,102 +75,212 @@ impl RetrainingMachine {
 
     /// A retraining window begins (the coordinator's `StartWindow`).
     pub fn window_started(&mut self, now: Time, window: u64) {
-        let _ = (now, window);
+        if !self.config.enabled {
+            return;
+        }
+        match self.state {
+            RetrainingState::Idle | RetrainingState::Collecting => self.begin(now, window),
+            RetrainingState::Waiting => {
+                self.discard(DiscardReason::Superseded(window));
+                self.begin(now, window);
+            }
+            _ => self.pending = Some(window),
+        }
     }
 
     /// Labelled samples that an export would have now.
     pub fn samples(&mut self, now: Time, count: u64) {
-        let _ = (now, count);
+        self.samples = count;
+        if self.state == RetrainingState::Collecting {
+            self.export_if_enough(now);
+        }
     }
 
     /// The data set of [`RetrainingWish::Export`] is written, with this many samples to train on; or why not.
     pub fn exported(&mut self, now: Time, result: Result<u64, String>) {
-        let _ = (now, result);
+        if self.state != RetrainingState::Exporting {
+            return;
+        }
+        match (result, self.pending) {
+            (Err(message), _) => self.give_up(now, message),
+            (Ok(0), _) => self.give_up(now, "the data set is empty".to_owned()),
+            (Ok(_), Some(window)) => {
+                self.discard(DiscardReason::Superseded(window));
+                self.finish(now);
+            }
+            (Ok(samples), None) => {
+                self.job.samples = samples;
+                self.enter(RetrainingState::Waiting, None);
+                self.start(now);
+            }
+        }
     }
 
     /// The migration admitted this retraining on an instance.
     pub fn placed(&mut self, now: Time, instance: InstanceId) {
-        let _ = (now, instance);
+        match self.state {
+            RetrainingState::Pausing => self.next = Some(instance),
+            _ if self.computing() => {}
+            _ => {
+                self.instance = Some(instance);
+                self.start(now);
+            }
+        }
     }
 
     /// The migration takes the instance away: pause. [`RetrainingWish::Drained`] follows (at once when nothing runs there).
     pub fn take_away(&mut self, now: Time, instance: InstanceId) {
-        let _ = (now, instance);
+        if self.next == Some(instance) {
+            self.next = None;
+        }
+        if self.instance != Some(instance) || !self.computing() {
+            self.instance = self.instance.filter(|&held| held != instance);
+            self.outbox.push_back(RetrainingWish::Drained { instance });
+        } else if self.state != RetrainingState::Pausing {
+            self.outbox.push_back(RetrainingWish::Pause { instance });
+            self.enter(RetrainingState::Pausing, Some(now + self.config.pause));
+        }
     }
 
     /// The instance or its worker is gone without notice: what was done since the last checkpoint is lost.
     pub fn instance_lost(&mut self, now: Time, instance: InstanceId) {
-        let _ = (now, instance);
+        if self.next == Some(instance) {
+            self.next = None;
+        }
+        if self.instance != Some(instance) {
+            return;
+        }
+        let computing = self.computing();
+        self.leave();
+        if computing {
+            self.job.losses += 1;
+            if self.job.losses >= MOST_LOSSES {
+                self.give_up(now, format!("its worker died {MOST_LOSSES} times"));
+            } else {
+                self.enter(RetrainingState::Paused, None);
+                self.start(now);
+            }
+        }
     }
 
     /// The worker goes on: `step` of `steps` optimizer steps, `core_s` CPU seconds over all pauses.
     pub fn progress(&mut self, now: Time, step: u64, steps: u64, core_s: f64) {
-        let _ = (now, step, steps, core_s);
+        if !self.computing() {
+            return;
+        }
+        self.job.advance(step, steps, core_s);
+        if self.state != RetrainingState::Pausing {
+            let through = steps > 0 && step >= steps;
+            let state = if through { RetrainingState::Validating } else { RetrainingState::Running };
+            self.enter(state, Some(now + self.config.stall));
+        }
     }
 
     /// The worker wrote a checkpoint and stopped at `step` of `steps`.
     pub fn paused(&mut self, now: Time, step: u64, steps: u64) {
-        let _ = (now, step, steps);
+        if !self.computing() {
+            return;
+        }
+        self.job.advance(step, steps, self.job.core_s);
+        if self.state == RetrainingState::Pausing {
+            self.leave();
+        }
+        self.enter(RetrainingState::Paused, None);
+        self.start(now);
     }
 
     /// The worker is through and has validated both versions.
     pub fn trained(&mut self, now: Time, trained: Trained) {
-        let _ = (now, trained);
+        if !self.computing() {
+            return;
+        }
+        if self.state == RetrainingState::Pausing {
+            self.leave();
+        }
+        self.estimate.took(trained.core_s, self.job.work(&self.config));
+        self.job.trained = Some(trained);
+        match gate::judge(&trained, &self.config) {
+            Ok(gain) => {
+                self.learn(&trained, gain);
+                self.outbox.push_back(RetrainingWish::Publish { window: self.job.window });
+                self.enter(RetrainingState::Publishing, Some(now + self.config.publish));
+            }
+            Err(reason) => {
+                self.learn(&trained, 0.0);
+                self.note = reason.to_string();
+                if reason != DiscardReason::Unusable {
+                    self.record(&trained, None);
+                }
+                self.discard(reason);
+                self.finish(now);
+            }
+        }
     }
 
     /// The new version is in the store under this number; or why not.
     pub fn published(&mut self, now: Time, result: Result<u32, String>) {
-        let _ = (now, result);
+        let (RetrainingState::Publishing, Some(trained)) = (self.state, self.job.trained) else { return };
+        match result {
+            Ok(version) => {
+                self.record(&trained, Some(version));
+                let (accuracy, held_out) = (trained.after, trained.held_out);
+                self.outbox.push_back(RetrainingWish::Swap { version, accuracy, held_out });
+                self.enter(RetrainingState::Swapping, Some(now + self.config.swap));
+            }
+            Err(message) => self.give_up(now, message),
+        }
     }
 
     /// Every lane answers with the new version; or why not (the old one then serves on).
     pub fn swapped(&mut self, now: Time, result: Result<(), String>) {
-        let _ = (now, result);
+        if self.state != RetrainingState::Swapping {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.validated = self.job.trained.map(|trained| trained.after);
+                self.note = format!("window {} in service", self.job.window);
+            }
+            Err(message) => self.note = format!("swap failed: {message}"),
+        }
+        self.finish(now);
     }
 
     /// The retraining failed (diverged, bad data, out of memory): it is tried again in the next window.
     pub fn failed(&mut self, now: Time, message: &str) {
-        let _ = (now, message);
+        if self.computing() {
+            if self.state == RetrainingState::Pausing {
+                self.leave();
+            }
+            self.give_up(now, message.to_owned());
+        }
     }
 
     /// What to do next. Call until `None`.
-    pub fn poll(&mut self, now: Time) -> Option<RetrainingWish> {
-        let _ = now;
-        None
+    pub fn poll(&mut self, _now: Time) -> Option<RetrainingWish> {
+        self.outbox.pop_front()
     }
 
     /// When [`handle_timeout`](RetrainingMachine::handle_timeout) is due.
     pub fn timeout(&self) -> Option<Time> {
-        None
+        self.deadline
     }
 
     /// The timer fired; then `poll`.
     pub fn handle_timeout(&mut self, now: Time) {
-        let _ = now;
-    }
-
-    /// What the coordinator wants to know.
-    pub fn status(&self) -> RetrainingStatus {
-        RetrainingStatus::default()
-    }
-
-    /// What it is doing.
-    pub fn state(&self) -> RetrainingState {
-        RetrainingState::Idle
-    }
-
-    /// What it is doing, as an operator reads it: `running 40 %`.
-    pub fn text(&self) -> String {
-        String::new()
-    }
-
-    /// Results of the last 32 windows that came to one, newest last.
-    pub fn history(&self) -> impl Iterator<Item = &RetrainingResult> + '_ {
-        std::iter::empty()
-    }
-
-    /// What is not as it must be (R1 to R3).
-    pub fn check(&self) -> Vec<Violation> {
-        Vec::new()
+        if self.deadline.is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match (self.state, self.instance) {
+            (RetrainingState::Exporting, _) => self.give_up(now, "the export took too long".to_owned()),
+            (RetrainingState::Publishing, _) => self.give_up(now, "the publication took too long".to_owned()),
+            (RetrainingState::Swapping, _) => self.swapped(now, Err("it took too long".to_owned())),
+            (RetrainingState::Pausing, _) => self.paused(now, self.job.step, self.job.steps),
+            (_, Some(instance)) => {
+                self.outbox.push_back(RetrainingWish::Stalled { instance });
+                self.instance_lost(now, instance);
+            }
+            _ => self.deadline = None,
+        }
     }
 }

@@ -1,0 +1,118 @@
+//! The retraining of one window, and how the machine moves it along.
+
+use super::types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingWish, Trained};
+use super::{HISTORY, RetrainingMachine};
+use crate::Time;
+
+/// The retraining of one window.
+#[derive(Debug, Default)]
+pub(super) struct Job {
+    pub window: u64,
+    /// Samples to train on.
+    pub samples: u64,
+    /// Whether a worker has begun it: there may be a checkpoint.
+    pub begun: bool,
+    pub step: u64,
+    pub steps: u64,
+    /// CPU seconds so far.
+    pub core_s: f64,
+    /// Workers lost.
+    pub losses: u32,
+    pub trained: Option<Trained>,
+}
+
+impl Job {
+    pub fn advance(&mut self, step: u64, steps: u64, core_s: f64) {
+        (self.step, self.steps) = (step.min(steps), steps);
+        if core_s.is_finite() {
+            self.core_s = core_s.max(0.0);
+        }
+    }
+
+    /// Samples times epochs.
+    pub fn work(&self, config: &RetrainingConfig) -> f64 {
+        self.samples as f64 * f64::from(config.epochs)
+    }
+
+    /// Share of the steps done, in per cent.
+    pub fn percent(&self) -> u64 {
+        (self.step * 100).checked_div(self.steps).unwrap_or(0)
+    }
+}
+
+impl RetrainingMachine {
+    /// Whether a worker is at it.
+    pub(super) fn computing(&self) -> bool {
+        matches!(self.state, RetrainingState::Running | RetrainingState::Pausing | RetrainingState::Validating)
+    }
+
+    pub(super) fn enter(&mut self, state: RetrainingState, deadline: Option<Time>) {
+        (self.state, self.deadline) = (state, deadline);
+    }
+
+    pub(super) fn begin(&mut self, now: Time, window: u64) {
+        self.pending = None;
+        self.job = Job { window, ..Job::default() };
+        self.enter(RetrainingState::Collecting, None);
+        self.export_if_enough(now);
+    }
+
+    pub(super) fn export_if_enough(&mut self, now: Time) {
+        if self.samples >= self.config.min_samples.max(1) {
+            self.outbox.push_back(RetrainingWish::Export { window: self.job.window });
+            self.enter(RetrainingState::Exporting, Some(now + self.config.export));
+        }
+    }
+
+    /// Starts or resumes when it waits and has an instance.
+    pub(super) fn start(&mut self, now: Time) {
+        let waits = matches!(self.state, RetrainingState::Waiting | RetrainingState::Paused);
+        if let (true, Some(instance)) = (waits, self.instance) {
+            let (window, resume) = (self.job.window, self.job.begun);
+            self.outbox.push_back(RetrainingWish::Start { instance, window, resume });
+            self.job.begun = true;
+            self.enter(RetrainingState::Running, Some(now + self.config.stall));
+        }
+    }
+
+    /// Lets go of the instance; when it was being taken away, that is done now.
+    pub(super) fn leave(&mut self) {
+        if let (RetrainingState::Pausing, Some(instance)) = (self.state, self.instance) {
+            self.outbox.push_back(RetrainingWish::Drained { instance });
+        }
+        self.instance = self.next.take();
+    }
+
+    pub(super) fn give_up(&mut self, now: Time, message: String) {
+        self.note = format!("failed: {message}");
+        self.discard(DiscardReason::Failed(message));
+        self.finish(now);
+    }
+
+    pub(super) fn discard(&mut self, reason: DiscardReason) {
+        self.outbox.push_back(RetrainingWish::Discard { window: self.job.window, reason });
+    }
+
+    /// The window is over; one that began meanwhile follows.
+    pub(super) fn finish(&mut self, now: Time) {
+        self.enter(RetrainingState::Idle, None);
+        if let Some(window) = self.pending.take() {
+            self.begin(now, window);
+        }
+    }
+
+    /// The first training of a model, from nothing, says nothing about what retraining gains.
+    pub(super) fn learn(&mut self, trained: &Trained, gain: f64) {
+        if trained.before > 0.0 || gain == 0.0 {
+            self.estimate.gained(gain);
+        }
+    }
+
+    pub(super) fn record(&mut self, trained: &Trained, published: Option<u32>) {
+        let Trained { before, after, core_s, .. } = *trained;
+        self.history.push_back(RetrainingResult { window: self.job.window, before, after, published, core_s });
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+}
