@@ -72,8 +72,10 @@ pub(crate) fn dissolve(dir: &Path, home: Option<&Path>) {
 
 fn evict(pid: u32, home: Option<&Path>) {
     let moved = home.is_some_and(|home| write(&home.join("cgroup.procs"), pid).is_ok());
+    // A server that was started from within a dead server's folder must not kill itself.
     if let Ok(process) = Process::find(pid)
         && !moved
+        && pid != std::process::id()
     {
         process.signal(Signal::KILL);
     }
