@@ -134,6 +134,21 @@ pub struct LoadArgs {
     /// Decides which samples are sent and when within each second.
     #[arg(long, env = "MIGRATOR_SEED", value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// SLO of all tenants in milliseconds, instead of what the server says.
+    #[arg(long, env = "MIGRATOR_SLO_MS", value_name = "MS", value_parser = positive)]
+    pub slo_ms: Option<f64>,
+    /// Multiplies every feature of a CSV (optdigits: 0.0625 brings counts of 0 to 16 to 0 to 1).
+    #[arg(long, env = "MIGRATOR_FEATURE_SCALE", value_name = "F", default_value_t = 1.0)]
+    pub feature_scale: f32,
+    /// Most connections per tenant; requests beyond wait, and the wait counts as latency.
+    #[arg(long, env = "MIGRATOR_CONNECTIONS", value_name = "N")]
+    pub connections: Option<usize>,
+    /// Write one row per second and tenant to this CSV file.
+    #[arg(long, env = "MIGRATOR_TIMELINE", value_name = "FILE")]
+    pub timeline: Option<PathBuf>,
+    /// Write one row per request to this CSV file: intended time, latency, outcome, correct.
+    #[arg(long, env = "MIGRATOR_REQUESTS", value_name = "FILE")]
+    pub requests: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long, env = "MIGRATOR_JSON")]
     pub json: bool,

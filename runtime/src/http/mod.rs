@@ -1,9 +1,21 @@
 //! The front: Open Inference Protocol v2 and the server's own `/v1`, on actix-web.
 //!
 //! Knows tenants by [`TenantFront`] only and the rest of the server by its published [`View`]; knows nothing of actors, plans or
-//! devices. Read in the order [`AppState`], [`start`].
+//! devices. Read in the order [`AppState`], [`start`], `route`, `inference`, `request`, `input`, `tensor`, `response`, `sample`.
 
+mod admin;
+mod body;
+mod error;
+mod inference;
+mod input;
 pub mod metrics;
+mod model;
+mod request;
+mod response;
+mod route;
+mod sample;
+mod tensor;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +28,8 @@ use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleEr
 use migrator_actors::view::View;
 use migrator_models::{ModelSpec, TensorSpec};
 use tokio::sync::watch;
+
+pub use error::ApiError;
 
 /// What the front knows of a tenant.
 pub trait TenantFront: Send + Sync {
@@ -58,6 +72,7 @@ impl Default for Limits {
 pub(crate) struct Tenant {
     pub front: Arc<dyn TenantFront>,
     pub inputs: Vec<TensorSpec>,
+    pub output: String,
 }
 
 impl AppState {
@@ -68,15 +83,40 @@ impl AppState {
         draining: Arc<AtomicBool>,
         limits: Limits,
     ) -> AppState {
-        let resolve = |front: Arc<dyn TenantFront>| Tenant { inputs: front.spec().inputs(), front };
+        let resolve = |front: Arc<dyn TenantFront>| Tenant { inputs: front.spec().inputs(), output: front.spec().output().name, front };
         let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
         AppState { tenants, view, draining, limits }
+    }
+
+    /// The tenant that a name in a URL means: a tenant's name, or the name of a model that one tenant only serves.
+    pub(crate) fn tenant(&self, name: &str) -> Result<(&str, &Tenant), ApiError> {
+        if let Some((name, tenant)) = self.tenants.get_key_value(name) {
+            return Ok((name, tenant));
+        }
+        let serving: Vec<(&String, &Tenant)> = self.tenants.iter().filter(|(_, t)| t.front.spec().name == name).collect();
+        match serving[..] {
+            [(name, tenant)] => Ok((name, tenant)),
+            [] => Err(ApiError::not_found(format!("unknown model: {name:?} is not among {}", list(self.tenants.keys())))),
+            _ => {
+                let names = list(serving.iter().map(|(n, _)| *n));
+                Err(ApiError::not_found(format!("model {name:?} is served for several tenants: ask for one of {names}")))
+            }
+        }
+    }
+
+    /// The newest view.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
     }
 
     /// Whether the server is draining: new inference requests are refused with 503.
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Starts to listen; gives the server (await it, or stop it by its handle) and the port it got. Signals are left to the caller.
@@ -86,7 +126,7 @@ impl AppState {
 pub fn start(state: AppState, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
     let workers = state.limits.workers.max(1);
     let state = web::Data::new(state);
-    let server = HttpServer::new(move || App::new().app_data(state.clone())).workers(workers).disable_signals();
+    let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(route::routes)).workers(workers).disable_signals();
     let server = server.bind((host, port)).map_err(|e| cannot_listen(host, port, &e))?;
     let port = server.addrs().first().map_or(port, std::net::SocketAddr::port);
     Ok((server.run(), port))

@@ -1,0 +1,106 @@
+//! The server's own `/v1`: tenants, partition, plan, labelled samples; and the index of endpoints.
+
+use actix_web::http::header::{ACCEPT, ContentType};
+use actix_web::{HttpRequest, HttpResponse, web};
+use migrator_actors::message::AddSamples;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::{AppState, body, sample, text};
+
+pub(super) async fn index() -> HttpResponse {
+    HttpResponse::Ok().insert_header(ContentType::plaintext()).body(INDEX)
+}
+
+const INDEX: &str = "\
+migrator: serves models of several tenants and keeps retraining them
+
+Open Inference Protocol v2; {name} is a tenant, or a model that one tenant only serves
+  GET  /v2                                        this server
+  GET  /v2/health/live                            200 while the process answers
+  GET  /v2/health/ready                           200 when every tenant is served
+  GET  /v2/models/{name}[/versions/{v}]           inputs and outputs
+  GET  /v2/models/{name}[/versions/{v}]/config    largest batch
+  GET  /v2/models/{name}[/versions/{v}]/ready     200 when it is served
+  POST /v2/models/{name}[/versions/{v}]/infer     {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}
+
+Tenants
+  GET  /v1/tenants                                requests, SLO attainment, accuracy, retraining of each
+  GET  /v1/tenants/{tenant}                       of one
+  POST /v1/tenants/{tenant}/samples               {\"samples\": [{\"data\": [...], \"label\": 3}]}
+
+Plan (JSON; as text with Accept: text/plain or ?format=text)
+  GET  /v1/partition                              the GPUs and their instances
+  GET  /v1/plan                                   the plan in force and why
+";
+
+pub(super) async fn tenants(state: web::Data<AppState>, http: HttpRequest) -> HttpResponse {
+    let view = state.view();
+    if wants_text(&http) {
+        return plain(text::tenants(&view));
+    }
+    let (window, elapsed_s, length_s) = view.window;
+    HttpResponse::Ok().json(json!({
+        "uptime_s": view.uptime_s,
+        "window": { "number": window, "elapsed_s": elapsed_s, "length_s": length_s },
+        "tenants": view.tenants,
+    }))
+}
+
+pub(super) async fn tenant(state: web::Data<AppState>, http: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let name = tenant_name(&state, &http)?;
+    let view = state.view();
+    let found = view.tenants.iter().find(|t| t.name == name);
+    found.map(|t| HttpResponse::Ok().json(t)).ok_or_else(|| ApiError::not_found(format!("tenant {name:?} has not started yet")))
+}
+
+pub(super) async fn partition(state: web::Data<AppState>, http: HttpRequest) -> HttpResponse {
+    let view = state.view();
+    if wants_text(&http) {
+        return plain(text::partition(&view));
+    }
+    HttpResponse::Ok().json(json!({
+        "gpus": view.partition,
+        "reconfigurations": view.reconfigurations,
+        "history": view.history,
+    }))
+}
+
+pub(super) async fn plan(state: web::Data<AppState>, http: HttpRequest) -> HttpResponse {
+    let view = state.view();
+    if wants_text(&http) {
+        return plain(text::plan(&view));
+    }
+    let plan = match &view.plan {
+        Some((plan, report)) => json!({ "plan": plan, "report": report }),
+        None => json!({ "plan": Value::Null, "report": Value::Null }),
+    };
+    HttpResponse::Ok().json(plan)
+}
+
+pub(super) async fn samples(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
+    let name = tenant_name(&state, &http)?;
+    let (_, tenant) = state.tenant(name)?;
+    let body = body::read(&http, payload, state.limits.max_body).await?;
+    let samples = sample::parse(&tenant.inputs, tenant.front.spec().classes, &body).map_err(ApiError::bad_request)?;
+    let accepted = tenant.front.add_samples(AddSamples { samples }).await?;
+    Ok(HttpResponse::Ok().json(json!({ "accepted": accepted })))
+}
+
+/// `{tenant}` must be a tenant's name here, never a model's.
+fn tenant_name<'s>(state: &'s AppState, http: &HttpRequest) -> Result<&'s str, ApiError> {
+    let asked = http.match_info().get("tenant").unwrap_or_default();
+    let known = || super::list(state.tenants.keys());
+    let found = state.tenants.get_key_value(asked).map(|(name, _)| name.as_str());
+    found.ok_or_else(|| ApiError::not_found(format!("unknown tenant: {asked:?} is not among {}", known())))
+}
+
+/// Whether a person asks: `?format=text`, or text/plain before JSON in `Accept`.
+fn wants_text(http: &HttpRequest) -> bool {
+    let accept = http.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    http.query_string().split('&').any(|p| p == "format=text") || accept.trim_start().starts_with("text/plain")
+}
+
+fn plain(text: String) -> HttpResponse {
+    HttpResponse::Ok().insert_header(ContentType::plaintext()).body(text)
+}

@@ -1,0 +1,82 @@
+//! Which URL is answered by what.
+
+use actix_web::http::header::ALLOW;
+use actix_web::http::{Method, StatusCode};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, web};
+
+use super::error::ApiError;
+use super::{admin, inference, model};
+
+/// All routes.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config.service(get("/", admin::index));
+    config.service(get("/v2", model::server));
+    config.service(get("/v2/health/live", model::live));
+    config.service(get("/v2/health/ready", model::server_ready));
+    for model in ["/v2/models/{name}", "/v2/models/{name}/versions/{version:[0-9]+}"] {
+        config.service(get(model, model::metadata));
+        config.service(get(&format!("{model}/config"), model::configuration));
+        config.service(get(&format!("{model}/ready"), model::ready));
+        config.service(post(&format!("{model}/infer"), inference::infer));
+    }
+    config.service(get("/v1/tenants", admin::tenants));
+    config.service(get("/v1/tenants/{tenant}", admin::tenant));
+    config.service(post("/v1/tenants/{tenant}/samples", admin::samples));
+    config.service(get("/v1/partition", admin::partition));
+    config.service(get("/v1/plan", admin::plan));
+    config.default_service(web::to(not_found));
+}
+
+fn get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    only(path, Method::GET, handler)
+}
+
+fn post<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    only(path, Method::POST, handler)
+}
+
+/// One method; the others are told which.
+fn only<F, Args>(path: &str, method: Method, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let allowed = method.clone();
+    let refuse = move |request: HttpRequest| {
+        let allowed = allowed.clone();
+        async move { wrong_method(&request, &allowed) }
+    };
+    web::resource(path).route(web::method(method).to(handler)).default_service(web::to(refuse))
+}
+
+fn wrong_method(request: &HttpRequest, allowed: &Method) -> HttpResponse {
+    let message = format!("{} is not allowed at {}: use {allowed}", request.method(), request.path());
+    let mut response = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message).error_response();
+    if let Ok(value) = allowed.as_str().parse() {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
+}
+
+async fn not_found(request: HttpRequest) -> ApiError {
+    ApiError::not_found(format!("nothing at {}: see /", request.path()))
+}
+
+impl Responder for ApiError {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}
