@@ -1,0 +1,128 @@
+//! From what is known to the problem that is solved.
+
+use migrator_models::Curve;
+use migrator_models::curve::CurvePoint;
+use migrator_solver::{Forecaster, GpuState, Problem, RetrainingState, TaskKind, TenantState};
+
+use super::CoordinatorMachine;
+use super::types::{TenantPlanning, TenantTick};
+use crate::Time;
+
+/// Share of the way back to the accuracy it once had that a retraining is hoped to go, whatever the last ones gained.
+const RECOVERS: f64 = 0.5;
+/// How far service times may move the planned capacity, either way.
+const RATIO_BOUND: f64 = 4.0;
+/// Weight of one second's service times.
+const RATIO_ALPHA: f64 = 0.1;
+
+impl CoordinatorMachine {
+    /// Takes in one second.
+    pub(super) fn observe(&mut self, ticks: &[TenantTick]) {
+        for (index, tick) in ticks.iter().enumerate().take(self.forecasters.len()) {
+            let telemetry = &tick.telemetry;
+            let seconds = if telemetry.seconds > 0.0 { telemetry.seconds } else { 1.0 };
+            self.forecasters[index].observe(telemetry.arrivals as f64 / seconds);
+            if telemetry.batches > 0 && telemetry.service_ratio.is_finite() {
+                let seen = telemetry.service_ratio.clamp(1.0 / RATIO_BOUND, RATIO_BOUND);
+                self.ratios[index] += RATIO_ALPHA * (seen - self.ratios[index]);
+            }
+        }
+    }
+
+    /// The problem at `now`.
+    pub(super) fn problem(&self, now: Time) -> Problem {
+        let (_, gone, length) = self.window(now);
+        Problem {
+            gpus: self.gpus(),
+            tenants: (0..self.config.tenants.len()).map(|tenant| self.tenant(tenant)).collect(),
+            window_left_s: (length - gone).max(0.0),
+            beyond_window_s: self.config.beyond_window_s,
+            costs: self.costs.transition(),
+        }
+    }
+
+    /// The GPUs and what the last tick found on them.
+    pub(super) fn gpus(&self) -> Vec<GpuState> {
+        let gpus = self.config.gpus.iter().zip(&self.tick.instances);
+        gpus.map(|(gpu, instances)| GpuState { catalog: gpu.catalog.clone(), instances: instances.clone() }).collect()
+    }
+
+    /// Requests/s of a tenant on each profile: its curve, corrected by what its lanes measured.
+    pub(super) fn capacity_by_profile(&self, tenant: usize) -> Vec<f64> {
+        let (Some(gpu), planning) = (self.config.gpus.first(), &self.config.tenants[tenant]) else { return Vec::new() };
+        let ratio = self.ratios[tenant];
+        let capacity = |(index, profile): (usize, &migrator_mig::Profile)| {
+            if profile.memory_mib < planning.memory_mib {
+                return 0.0;
+            }
+            let (curve, share) = match planning.profile_curves.get(index) {
+                Some(curve) => (curve, 1.0),
+                None => (&planning.curve, f64::from(profile.compute_slices) * gpu.cores_per_slice),
+            };
+            let rps = slowed(curve, ratio).capacity_rps(share, planning.slo_ms, self.config.utilisation);
+            if rps.is_finite() { rps.max(0.0) } else { 0.0 }
+        };
+        gpu.catalog.profiles.iter().enumerate().map(capacity).collect()
+    }
+
+    fn tenant(&self, tenant: usize) -> TenantState {
+        let planning = &self.config.tenants[tenant];
+        let tick = self.tick.tenants.get(tenant).cloned().unwrap_or_default();
+        let accuracy = self.accuracy(planning, &tick);
+        TenantState {
+            name: planning.name.clone(),
+            weight: planning.weight,
+            demand_rps: self.forecasters[tenant].forecast(self.config.horizon_s.clamp(1.0, 3600.0).ceil() as usize),
+            capacity_rps: self.capacity_by_profile(tenant),
+            backlog: tick.telemetry.queue_depth as f64,
+            accuracy,
+            load_s: self.costs.load_s(tenant),
+            retraining: self.retraining(tenant, &tick, accuracy),
+            floor_rps: planning.floor_rps,
+        }
+    }
+
+    /// The running accuracy, as far as its samples go; what validation or the configuration says for the rest.
+    fn accuracy(&self, planning: &TenantPlanning, tick: &TenantTick) -> f64 {
+        let assumed = tick.retraining.validated.unwrap_or(planning.prior_accuracy);
+        let wanted = self.config.min_accuracy_samples.max(1.0);
+        let value = match tick.telemetry.accuracy {
+            Some(seen) => assumed + (seen.value - assumed) * (seen.samples / wanted).clamp(0.0, 1.0),
+            None => assumed,
+        };
+        if value.is_finite() { value.clamp(0.0, 1.0) } else { planning.prior_accuracy.clamp(0.0, 1.0) }
+    }
+
+    fn retraining(&self, tenant: usize, tick: &TenantTick, accuracy: f64) -> Option<RetrainingState> {
+        let (status, planning) = (&tick.retraining, &self.config.tenants[tenant]);
+        let gpu = self.config.gpus.first().filter(|_| status.due)?;
+        let seconds = |profile: &migrator_mig::Profile| {
+            let share = f64::from(profile.compute_slices) * gpu.cores_per_slice;
+            if profile.memory_mib < planning.retrain_memory_mib { f64::INFINITY } else { status.core_s_left.max(0.0) / share.max(1e-6) }
+        };
+        let recovered = status.validated.map_or(0.0, |once| accuracy + RECOVERS * (once - accuracy));
+        Some(RetrainingState {
+            seconds_left: gpu.catalog.profiles.iter().map(seconds).collect(),
+            accuracy_after: (accuracy + status.expected_gain).max(recovered).clamp(accuracy, 1.0),
+            restore_s: self.costs.load_s(tenant),
+        })
+    }
+
+    /// Capacity of each tenant on the instances of the last tick that serve it, requests/s.
+    pub fn capacity_rps(&self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.config.tenants.len()];
+        let tables: Vec<Vec<f64>> = (0..sums.len()).map(|tenant| self.capacity_by_profile(tenant)).collect();
+        for instance in self.tick.instances.iter().flatten().filter(|instance| instance.ready_in_s <= 0.0) {
+            if let Some(task) = instance.task.filter(|task| task.kind == TaskKind::Inference)
+                && let Some(rps) = tables.get(task.tenant.index()).and_then(|table| table.get(instance.site.profile.index()))
+            {
+                sums[task.tenant.index()] += rps;
+            }
+        }
+        sums
+    }
+}
+
+fn slowed(curve: &Curve, ratio: f64) -> Curve {
+    Curve { points: curve.points.iter().map(|p| CurvePoint { batch: p.batch, core_ms: p.core_ms * ratio }).collect() }
+}
