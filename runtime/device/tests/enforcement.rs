@@ -1,6 +1,8 @@
 //! Instances are held to their shares: measured on busy children. These tests measure the kernel or the governor, so their
 //! bounds are wide, and what other processes used of the cores is accepted as missing.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use std::sync::Mutex;

@@ -1,5 +1,7 @@
 //! Creating, destroying, binding and cleaning up, with both enforcers.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! How well the `cpu` device isolates; prints numbers, asserts nothing. On a quiet machine:
 //! `cargo test --release -p migrator-device --test measure -- --ignored --nocapture --test-threads 1 measure`
 #![allow(clippy::disallowed_methods, reason = "the measurements take wall time")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 

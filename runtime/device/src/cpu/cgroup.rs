@@ -25,6 +25,10 @@ const TREE_WEIGHT: u64 = 80;
 /// Weight of an instance per core of its share; what one core's worth of instances has against the staging area's 1.
 const WEIGHT_PER_CORE: f64 = 100.0;
 
+/// Part of its quota that an instance may carry over to the next period, so that what a late tick or wake-up made it miss is
+/// not lost: without it a full core of 4 slices got 0.92 (`measure_proportionality`).
+const BURST: f64 = 0.2;
+
 /// The least quota that the kernel takes, µs (`min_cfs_quota_period` in kernel/sched/core.c).
 const LEAST_QUOTA_US: f64 = 1000.0;
 
@@ -127,6 +131,14 @@ impl Cgroups {
 
     fn set_quota(&self, dir: &Path, share: f64) -> Result<(), DeviceError> {
         let (quota_us, period_us) = quota(share, self.period_ms);
+        self.write_quota(dir, quota_us, period_us)?;
+        let burst = if self.version == Version::V1 { "cpu.cfs_burst_us" } else { "cpu.max.burst" };
+        // Since Linux 5.14; without it an instance gets a few percent less.
+        let _ = fs::write(dir.join(burst), ((quota_us as f64 * BURST) as u64).to_string());
+        Ok(())
+    }
+
+    fn write_quota(&self, dir: &Path, quota_us: u64, period_us: u64) -> Result<(), DeviceError> {
         match self.version {
             Version::V1 => {
                 // The period first: a quota is checked against the period that holds when it is written.
