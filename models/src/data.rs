@@ -203,6 +203,22 @@ impl Dataset {
         }
     }
 
+    /// All rows of a numeric input, raw little-endian; empty for a text model.
+    ///
+    /// # Panics
+    /// When `input` is too large.
+    pub fn rows(&self, input: usize) -> &[u8] {
+        match &self.inputs {
+            Inputs::Rows(inputs) => &self.bytes[inputs[input].0.clone()],
+            Inputs::Text { .. } => &[],
+        }
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The text of a sample; empty for a numeric model.
     ///
     /// # Panics

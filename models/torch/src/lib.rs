@@ -3,9 +3,20 @@
 //! Knows nothing of the wire, of instances or of actors. Every call computes on the calling thread alone: executors are the
 //! caller's threads. Read in the order `model`, `train`, `error`.
 
+mod architecture;
+mod checkpoint;
 mod error;
+mod input;
 mod model;
+mod network;
+mod optimizer;
+mod samples;
+mod script;
+mod shared;
+mod text;
+mod thread;
 mod train;
+mod weights;
 
 pub use error::TorchError;
 pub use model::Model;

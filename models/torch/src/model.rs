@@ -2,24 +2,40 @@
 
 use std::path::Path;
 
-use migrator_models::ModelSpec;
+use migrator_models::{Datatype, ModelSpec, TensorSpec};
 
-use crate::TorchError;
+use crate::network::Network;
+use crate::shared::{self, Shared};
+use crate::text::Text;
+use crate::{TorchError, input, thread};
+
+/// Calls before timing: TorchScript specialises itself in the first two, and the caches want one more.
+const WARM_CALLS: u32 = 4;
+/// Timed calls: as many as fit into this many milliseconds of CPU, within the bounds.
+const TIMED_MS: f64 = 30.0;
+const TIMED_CALLS: (usize, usize) = (5, 31);
 
 /// A model ready to answer; share it between threads by `Arc`, each call computes on the calling thread alone.
 #[derive(Debug)]
 pub struct Model {
     spec: ModelSpec,
+    inputs: Vec<TensorSpec>,
+    text: Option<Text>,
+    network: Shared<Network>,
 }
 
 impl Model {
-    /// Loads `weights.safetensors` (and `tokenizer.json` for text) or `model.pt` from a version folder of the store.
+    /// Loads `weights.safetensors` (and `tokenizer.json` for text) or `model.pt` from a version folder of the store, and runs one
+    /// row of zeros through it.
     ///
     /// # Errors
     /// [`TorchError::BadModel`] when a file is missing, corrupt, too old, or does not fit `spec`, or holds NaN.
     pub fn load(spec: &ModelSpec, folder: &Path) -> Result<Model, TorchError> {
-        let _ = folder;
-        Ok(Model { spec: spec.clone() })
+        thread::alone();
+        let text = Text::load(spec, folder)?;
+        let network = shared::for_inference(Network::load(spec, folder)?);
+        let model = Model { spec: spec.clone(), inputs: spec.inputs(), text, network };
+        model.probe().map(|()| model)
     }
 
     /// What it is.
@@ -42,8 +58,18 @@ impl Model {
     /// # Errors
     /// As [`Model::infer`].
     pub fn infer_into(&self, inputs: &[&[u8]], rows: u32, out: &mut Vec<u8>) -> Result<(), TorchError> {
-        let _ = (inputs, rows, out);
-        Err(TorchError::Torch("not written yet".into()))
+        thread::alone();
+        let tensors = input::tensors(&self.inputs, self.text.as_ref(), inputs, rows)?;
+        let _no_grad = tch::no_grad_guard();
+        let logits = self.network.forward(&tensors, false)?;
+        let (size, wants) = (logits.size(), [i64::from(rows), i64::from(self.spec.classes)]);
+        if size != wants {
+            return Err(TorchError::BadModel(format!("model {}: its output has shape {size:?} and should have {wants:?}", self.spec.name)));
+        }
+        let (start, count) = (out.len(), logits.numel());
+        out.resize(start + count * size_of::<f32>(), 0);
+        logits.f_copy_data_u8(&mut out[start..], count).inspect_err(|_| out.truncate(start))?;
+        Ok(())
     }
 
     /// Runs real shapes at each batch size until they are warm, then times them: (batch, milliseconds of CPU time of this
@@ -52,7 +78,52 @@ impl Model {
     /// # Errors
     /// As [`Model::infer`].
     pub fn warm(&self, batches: &[u32]) -> Result<Vec<(u32, f64)>, TorchError> {
-        let _ = batches;
-        Ok(Vec::new())
+        batches.iter().map(|&batch| Ok((batch, self.time(batch.max(1))?))).collect()
+    }
+
+    fn time(&self, batch: u32) -> Result<f64, TorchError> {
+        let payload: Vec<Vec<u8>> = self.inputs.iter().map(|input| self.rows_of(input, batch)).collect();
+        let inputs: Vec<&[u8]> = payload.iter().map(Vec::as_slice).collect();
+        let mut out = Vec::new();
+        let mut call = || {
+            out.clear();
+            let before = thread::cpu_s();
+            self.infer_into(&inputs, batch, &mut out).map(|()| (thread::cpu_s() - before) * 1e3)
+        };
+        let mut last = 0.0;
+        for _ in 0..WARM_CALLS {
+            last = call()?;
+        }
+        let calls = ((TIMED_MS / f64::max(last, 1e-3)) as usize).clamp(TIMED_CALLS.0, TIMED_CALLS.1);
+        let mut times = (0..calls).map(|_| call()).collect::<Result<Vec<_>, _>>()?;
+        times.sort_by(f64::total_cmp);
+        Ok(times[times.len() / 2])
+    }
+
+    /// Rows as they may come: numbers within 0..1 (whole numbers: 0 and 1), texts of full length.
+    fn rows_of(&self, input: &TensorSpec, rows: u32) -> Vec<u8> {
+        let count = rows as usize * input.elements();
+        let numbers = |of: &dyn Fn(usize) -> Vec<u8>| (0..count).flat_map(of).collect();
+        match input.datatype {
+            Datatype::Bool | Datatype::Uint8 => numbers(&|i| vec![(i % 2) as u8]),
+            Datatype::Int32 => numbers(&|i| ((i % 2) as i32).to_le_bytes().to_vec()),
+            Datatype::Int64 => numbers(&|i| ((i % 2) as i64).to_le_bytes().to_vec()),
+            Datatype::Fp32 => numbers(&|i| ((i % 17) as f32 / 16.0).to_le_bytes().to_vec()),
+            Datatype::Fp64 => numbers(&|i| ((i % 17) as f64 / 16.0).to_le_bytes().to_vec()),
+            Datatype::Bytes => {
+                let text = self.text.as_ref().map(Text::sample).unwrap_or_default();
+                [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat().repeat(rows as usize)
+            }
+        }
+    }
+
+    /// One row through the network: a file that does not fit its specification is refused at loading, not at the first request.
+    fn probe(&self) -> Result<(), TorchError> {
+        let zeros: Vec<Vec<u8>> = self.inputs.iter().map(|i| vec![0; i.datatype.size().map_or(4, |size| size * i.elements())]).collect();
+        let inputs: Vec<&[u8]> = zeros.iter().map(Vec::as_slice).collect();
+        self.infer(&inputs, 1).map(drop).map_err(|error| match error {
+            TorchError::Torch(line) => TorchError::BadModel(format!("model {}: it does not run on the specified inputs ({line})", self.spec.name)),
+            other => other,
+        })
     }
 }

@@ -1,10 +1,25 @@
 //! Retraining: from a base or from scratch, pausable, checkpointed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use migrator_models::{ModelSpec, TrainSpec};
+use migrator_models::store::TOKENIZER;
+use migrator_models::{Architecture, Dataset, ModelSpec, Source, TrainSpec, file};
+use tch::{Kind, Reduction, Tensor};
 
-use crate::TorchError;
+use crate::checkpoint::{self, Checkpoint, Position};
+use crate::network::Network;
+use crate::optimizer::{Optimizer, Rule};
+use crate::samples::{self, Samples};
+use crate::text::Text;
+use crate::{TorchError, thread};
+
+/// Least time between two checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// Checkpoints may take this fraction of the time: 1 / 20.
+const CHECKPOINT_COST: u32 = 20;
+/// Rows per forward pass when measuring accuracy.
+const EVALUATE_ROWS: usize = 128;
 
 /// A retraining to do.
 #[derive(Clone, Copy, Debug)]
@@ -24,14 +39,14 @@ pub struct TrainJob<'a> {
     pub out: &'a Path,
 }
 
-/// Where a retraining stands, after each optimizer step.
+/// Where a retraining stands, after each optimizer step and each batch of a measurement of accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
     /// Optimizer steps done.
     pub step: u64,
     /// Steps of the whole retraining.
     pub steps: u64,
-    /// Training loss of this step.
+    /// Training loss of the last step; 0 before the first.
     pub loss: f32,
     /// CPU seconds spent so far, over all pauses.
     pub core_s: f64,
@@ -69,12 +84,236 @@ pub enum TrainOutcome {
     },
 }
 
-/// Retrains on the calling thread; `control` is called after every optimizer step.
+/// Retrains on the calling thread; `control` is called after every optimizer step, and after every batch of a measurement of
+/// accuracy, which happens at the start (with a base) and after each epoch. The best epoch's weights go into `out`.
 ///
 /// # Errors
 /// [`TorchError::BadModel`] for the base, [`TorchError::BadData`] for the data set, [`TorchError::Diverged`] when the loss or the
 /// weights become NaN or infinite, [`TorchError::Io`] when the checkpoint or `out` cannot be written.
 pub fn train(job: &TrainJob<'_>, control: &mut dyn FnMut(&Progress) -> Control) -> Result<TrainOutcome, TorchError> {
-    let _ = (job, control);
-    Err(TorchError::Torch("not written yet".into()))
+    thread::alone();
+    let started = thread::cpu_s();
+    let (data, hash) = samples::read(job.dataset, job.spec)?;
+    let text = tokenizer(job, &data)?;
+    let samples = Samples::new(&data, job.spec, text.as_ref())?;
+    drop(data);
+    let fingerprint = format!("{:?} {:?} {:?} {hash:016x}", job.spec, job.train, job.base);
+    let mut run = Run::new(job, samples, fingerprint, started)?;
+    if run.go_on(control)? == Control::Pause {
+        run.checkpoint()?;
+        return Ok(TrainOutcome::Paused { step: run.position.step, steps: run.steps });
+    }
+    run.publish(text.as_ref())
+}
+
+fn tokenizer(job: &TrainJob<'_>, data: &Dataset) -> Result<Option<Text>, TorchError> {
+    match job.base {
+        Some(base) => Text::load(job.spec, base),
+        None => Text::train(job.spec, data.split().0.into_iter().map(|index| data.text(index))),
+    }
+}
+
+/// SGD for the deep networks with batch norm, Adam for the others.
+fn rule(spec: &ModelSpec) -> Rule {
+    match &spec.source {
+        Source::Architecture { architecture: Architecture::Resnet18 { .. } | Architecture::MobilenetV2 { .. } } => Rule::Sgd,
+        _ => Rule::Adam,
+    }
+}
+
+/// A retraining in progress.
+struct Run<'a> {
+    job: &'a TrainJob<'a>,
+    samples: Samples,
+    fingerprint: String,
+    network: Network,
+    optimizer: Optimizer,
+    position: Position,
+    /// CPU seconds of this thread that belong to no earlier stay.
+    started: f64,
+    /// CPU seconds of earlier stays.
+    earlier_s: f64,
+    batch: usize,
+    per_epoch: u64,
+    steps: u64,
+    loss: f32,
+    next_checkpoint: Instant,
+}
+
+impl<'a> Run<'a> {
+    fn new(job: &'a TrainJob<'a>, samples: Samples, fingerprint: String, started: f64) -> Result<Run<'a>, TorchError> {
+        let resumed = checkpoint::read(job.checkpoint, &fingerprint).and_then(|saved| {
+            let resumed = resume(job, saved).inspect_err(|error| tracing::warn!(%error, "the checkpoint is of no use; training starts anew"));
+            resumed.ok().flatten()
+        });
+        let (network, optimizer, position) = match resumed {
+            Some(resumed) => resumed,
+            None => begin(job)?,
+        };
+        let batch = (job.train.batch as usize).max(2);
+        let per_epoch = samples::steps(samples.train.len(), batch);
+        let steps = per_epoch * u64::from(job.train.epochs.max(1));
+        let (earlier_s, next_checkpoint) = (position.core_s, Instant::now() + CHECKPOINT_EVERY);
+        let run = Run { job, samples, fingerprint, network, optimizer, position, started, earlier_s, batch, per_epoch, steps, loss: 0.0, next_checkpoint };
+        Ok(run)
+    }
+
+    /// Trains to the end (`Continue`), or until `control` wants a pause.
+    fn go_on(&mut self, control: &mut dyn FnMut(&Progress) -> Control) -> Result<Control, TorchError> {
+        if self.job.base.is_some() && self.position.before.is_none() {
+            let Some(before) = self.accuracy(control)? else { return Ok(Control::Pause) };
+            self.position.before = Some(before);
+        }
+        let (mut order, mut epoch) = (Vec::new(), None);
+        loop {
+            let done = self.position.step / self.per_epoch;
+            if self.position.evaluated < done && self.finish_epoch(done, control)? == Control::Pause {
+                return Ok(Control::Pause);
+            }
+            if self.position.step >= self.steps {
+                return Ok(Control::Continue);
+            }
+            if epoch != Some(done) {
+                (order, epoch) = (samples::order(&self.samples.train, self.job.train.seed, done), Some(done));
+            }
+            let start = (self.position.step % self.per_epoch) as usize * self.batch;
+            self.step(&order[start..order.len().min(start + self.batch)])?;
+            if control(&self.progress()) == Control::Pause {
+                return Ok(Control::Pause);
+            }
+            if Instant::now() >= self.next_checkpoint {
+                self.checkpoint()?;
+            }
+        }
+    }
+
+    fn step(&mut self, indices: &[i64]) -> Result<(), TorchError> {
+        // Dropout draws from libtorch's generator; seeding each step makes a resumed retraining draw the same.
+        tch::manual_seed((self.job.train.seed ^ self.position.step << 20) as i64);
+        self.network.set_training(true)?;
+        let (inputs, labels) = self.samples.batch(indices)?;
+        let logits = self.network.forward(&inputs, true)?;
+        self.check(&logits, indices.len())?;
+        let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
+        self.loss = loss.f_double_value(&[])? as f32;
+        self.position.step += 1;
+        if !self.loss.is_finite() || !self.optimizer.step(&loss, self.position.step)? {
+            return Err(self.diverged("the loss or its gradient"));
+        }
+        Ok(())
+    }
+
+    fn finish_epoch(&mut self, done: u64, control: &mut dyn FnMut(&Progress) -> Control) -> Result<Control, TorchError> {
+        if !self.network.is_finite()? {
+            return Err(self.diverged("a weight"));
+        }
+        let Some(accuracy) = self.accuracy(control)? else { return Ok(Control::Pause) };
+        // Of equally good epochs the later one has learned more.
+        if self.position.best.as_ref().is_none_or(|(best, _)| accuracy >= *best) {
+            let bytes = self.network.to_bytes(&self.scratch())?;
+            self.position.best = Some((accuracy, bytes));
+        }
+        self.position.evaluated = done;
+        Ok(Control::Continue)
+    }
+
+    /// Share of the held-out samples that are told right; `None` when `control` wanted a pause.
+    fn accuracy(&mut self, control: &mut dyn FnMut(&Progress) -> Control) -> Result<Option<f64>, TorchError> {
+        self.network.set_training(false)?;
+        let mut right = 0;
+        for indices in self.samples.held_out.chunks(EVALUATE_ROWS) {
+            {
+                let _no_grad = tch::no_grad_guard();
+                let (inputs, labels) = self.samples.batch(indices)?;
+                let logits = self.network.forward(&inputs, false)?;
+                self.check(&logits, indices.len())?;
+                right += logits.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+            }
+            if control(&self.progress()) == Control::Pause {
+                return Ok(None);
+            }
+        }
+        Ok(Some(right as f64 / self.samples.held_out.len() as f64))
+    }
+
+    fn check(&self, logits: &Tensor, rows: usize) -> Result<(), TorchError> {
+        let (size, wants) = (logits.size(), [rows as i64, i64::from(self.job.spec.classes)]);
+        if size == wants {
+            return Ok(());
+        }
+        Err(TorchError::BadModel(format!("model {}: its output has shape {size:?} and should have {wants:?}", self.job.spec.name)))
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { step: self.position.step, steps: self.steps, loss: self.loss, core_s: self.core_s() }
+    }
+
+    fn core_s(&self) -> f64 {
+        self.earlier_s + thread::cpu_s() - self.started
+    }
+
+    fn checkpoint(&mut self) -> Result<(), TorchError> {
+        let began = Instant::now();
+        self.position.core_s = self.core_s();
+        let weights = self.network.to_bytes(&self.scratch())?;
+        checkpoint::write(self.job.checkpoint, &self.fingerprint, &self.position, &weights, &self.optimizer)?;
+        self.next_checkpoint = Instant::now() + CHECKPOINT_EVERY.max(began.elapsed() * CHECKPOINT_COST);
+        Ok(())
+    }
+
+    fn publish(mut self, text: Option<&Text>) -> Result<TrainOutcome, TorchError> {
+        let (accuracy_after, best) = match self.position.best.take() {
+            Some(best) => best,
+            None => return Err(TorchError::Torch("no epoch was measured".to_owned())),
+        };
+        let write = |name: &str, bytes: &[u8]| {
+            let path = self.job.out.join(name);
+            file::replace(&path, bytes).map_err(|e| TorchError::io(&path, &e))
+        };
+        match (text, self.job.base) {
+            // Byte for byte the base's, whatever the library would make of it.
+            (Some(_), Some(base)) => {
+                let path = base.join(TOKENIZER);
+                write(TOKENIZER, &std::fs::read(&path).map_err(|e| TorchError::io(&path, &e))?)?;
+            }
+            (Some(text), None) => write(TOKENIZER, text.to_json()?.as_bytes())?,
+            (None, _) => {}
+        }
+        write(self.network.file_name(), &best)?;
+        let _ = std::fs::remove_file(self.job.checkpoint);
+        let (accuracy_before, held_out) = (self.position.before.unwrap_or(0.0), self.samples.held_out.len() as u64);
+        Ok(TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s: self.core_s() })
+    }
+
+    fn diverged(&self, what: &str) -> TorchError {
+        let _ = std::fs::remove_file(self.job.checkpoint);
+        let advice = format!("lower learning_rate ({}) or look for NaN in the samples", self.job.train.learning_rate);
+        TorchError::Diverged(format!("{what} became NaN or infinite at step {} of {}; {advice}", self.position.step, self.steps))
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.job.checkpoint.with_extension("scratch")
+    }
+}
+
+fn optimizer(job: &TrainJob<'_>, network: &Network) -> Result<Optimizer, TorchError> {
+    Optimizer::new(rule(job.spec), job.train.learning_rate, network.parameters()?)
+}
+
+fn begin(job: &TrainJob<'_>) -> Result<(Network, Optimizer, Position), TorchError> {
+    let network = match job.base {
+        Some(base) => Network::load(job.spec, base)?,
+        None => Network::new(job.spec, job.train.seed)?,
+    };
+    let optimizer = optimizer(job, &network)?;
+    Ok((network, optimizer, Position::default()))
+}
+
+/// Goes on from a checkpoint; `None` when it does not fit after all.
+fn resume(job: &TrainJob<'_>, saved: Checkpoint) -> Result<Option<(Network, Optimizer, Position)>, TorchError> {
+    let (mut network, _, _) = begin(job)?;
+    network.restore(&saved.weights, job.checkpoint)?;
+    let optimizer = optimizer(job, &network)?;
+    let fits = checkpoint::restore_state(&optimizer, &saved.state)?;
+    Ok(fits.then_some((network, optimizer, saved.position)))
 }

@@ -1,0 +1,158 @@
+//! A network of either source, with its parameters.
+
+use std::path::Path;
+
+use migrator_models::store::{TORCHSCRIPT, WEIGHTS};
+use migrator_models::{Architecture, ModelSpec, Source};
+use tch::nn::VarStore;
+use tch::{CModule, Device, Kind, Tensor};
+
+use crate::architecture::{self, Net};
+use crate::{TorchError, script, weights};
+
+/// What computes logits.
+#[derive(Debug)]
+pub(crate) enum Network {
+    /// Built in Rust.
+    Built { vars: VarStore, net: Box<dyn Net> },
+    /// A TorchScript module.
+    Script(CModule),
+}
+
+impl Network {
+    /// A network with random weights; an error for TorchScript, whose structure is in the file.
+    pub(crate) fn new(spec: &ModelSpec, seed: u64) -> Result<Network, TorchError> {
+        let Source::Architecture { architecture } = &spec.source else {
+            return Err(TorchError::BadModel(format!("model {}: TorchScript cannot be trained from scratch; publish a version", spec.name)));
+        };
+        let (vars, net) = build(spec, architecture)?;
+        weights::initialise(&vars, seed)?;
+        Ok(Network::Built { vars, net })
+    }
+
+    /// Loads a version's folder.
+    pub(crate) fn load(spec: &ModelSpec, folder: &Path) -> Result<Network, TorchError> {
+        let Source::Architecture { architecture } = &spec.source else {
+            return script::load(&folder.join(TORCHSCRIPT)).map(Network::Script);
+        };
+        let (vars, net) = build(spec, architecture)?;
+        let path = folder.join(WEIGHTS);
+        let bytes = std::fs::read(&path).map_err(|e| TorchError::BadModel(format!("{}: it cannot be read ({e})", path.display())))?;
+        weights::from_bytes(&vars, &bytes, &path.display().to_string())?;
+        Ok(Network::Built { vars, net })
+    }
+
+    /// Logits, `[rows, classes]` if the network is right.
+    pub(crate) fn forward(&self, inputs: &[Tensor], train: bool) -> Result<Tensor, TorchError> {
+        let logits = match self {
+            Network::Built { net, .. } => net.forward(inputs, train)?,
+            Network::Script(module) => module.forward_ts(inputs)?,
+        };
+        Ok(if logits.f_kind()? == Kind::Float { logits } else { logits.f_to_kind(Kind::Float)? })
+    }
+
+    /// Switches a TorchScript module; a built network is told with each forward pass.
+    pub(crate) fn set_training(&mut self, train: bool) -> Result<(), TorchError> {
+        match self {
+            Network::Built { .. } => Ok(()),
+            Network::Script(module) if train => Ok(module.f_set_train()?),
+            Network::Script(module) => Ok(module.f_set_eval()?),
+        }
+    }
+
+    /// The trainable tensors, by name.
+    pub(crate) fn parameters(&self) -> Result<Vec<(String, Tensor)>, TorchError> {
+        let mut parameters: Vec<_> = match self {
+            Network::Built { vars, .. } => weights::sorted(vars).into_iter().collect(),
+            Network::Script(module) => module.named_parameters()?,
+        };
+        parameters.retain(|(_, tensor)| tensor.requires_grad());
+        parameters.sort_by(|a, b| a.0.cmp(&b.0));
+        if parameters.is_empty() {
+            let reason = "it has no trainable parameters; export it with torch.jit.script, and without torch.jit.freeze";
+            return Err(TorchError::BadModel(format!("{TORCHSCRIPT}: {reason}")));
+        }
+        Ok(parameters)
+    }
+
+    /// Whether all weights (of a built network, also the statistics of batch norm) are finite.
+    pub(crate) fn is_finite(&self) -> Result<bool, TorchError> {
+        let tensors: Vec<Tensor> = match self {
+            Network::Built { vars, .. } => vars.variables().into_values().collect(),
+            Network::Script(module) => module.named_parameters()?.into_iter().map(|(_, tensor)| tensor).collect(),
+        };
+        tensors.iter().try_fold(true, |finite, tensor| Ok(finite && weights::is_finite(tensor)?))
+    }
+
+    /// Name of its file in a version's folder.
+    pub(crate) fn file_name(&self) -> &'static str {
+        match self {
+            Network::Built { .. } => WEIGHTS,
+            Network::Script(_) => TORCHSCRIPT,
+        }
+    }
+
+    /// What its file in a version's folder holds. `scratch` is a path that may be written and removed.
+    pub(crate) fn to_bytes(&mut self, scratch: &Path) -> Result<Vec<u8>, TorchError> {
+        self.set_training(false)?;
+        match self {
+            Network::Built { vars, .. } => weights::to_bytes(vars),
+            Network::Script(module) => script::to_bytes(module, scratch),
+        }
+    }
+
+    /// Goes back to what [`Network::to_bytes`] gave; parameters taken before may no longer be its own.
+    pub(crate) fn restore(&mut self, bytes: &[u8], path: &Path) -> Result<(), TorchError> {
+        match self {
+            Network::Built { vars, .. } => weights::from_bytes(vars, bytes, &path.display().to_string())?,
+            Network::Script(module) => *module = script::from_bytes(bytes, path)?,
+        }
+        Ok(())
+    }
+}
+
+fn build(spec: &ModelSpec, architecture: &Architecture) -> Result<(VarStore, Box<dyn Net>), TorchError> {
+    let vars = VarStore::new(Device::Cpu);
+    let net = architecture::build(&vars.root(), architecture, spec)?;
+    Ok((vars, net))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+
+    fn spec(architecture: Architecture) -> ModelSpec {
+        ModelSpec { name: "m".into(), classes: 5, max_batch: 4, source: Source::Architecture { architecture } }
+    }
+
+    #[test]
+    fn saved_and_loaded_networks_answer_alike() {
+        let input = [3, 32, 32];
+        let all = [
+            Architecture::Mlp { features: 3 * 32 * 32, hidden: vec![8, 8] },
+            Architecture::Cnn { input, width: 4 },
+            Architecture::Resnet18 { input },
+            Architecture::MobilenetV2 { input },
+        ];
+        for spec in all.map(spec) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut network = Network::new(&spec, 3).unwrap();
+            std::fs::write(folder.path().join(WEIGHTS), network.to_bytes(folder.path()).unwrap()).unwrap();
+            let model = Model::load(&spec, folder.path()).unwrap();
+            let row: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i % 19) as f32 / 19.0).collect();
+            let shape: Vec<i64> = [2].into_iter().chain(spec.inputs()[0].shape.iter().map(|&n| i64::from(n))).collect();
+            let x = Tensor::from_slice(&row).view(shape.as_slice());
+            let direct = tch::no_grad(|| network.forward(&[x], false)).unwrap();
+            let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+            assert_eq!(model.infer(&[&bytes], 2).unwrap(), weights::bytes_of(&direct).unwrap(), "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let spec = spec(Architecture::Mlp { features: 4, hidden: vec![8] });
+        let bytes = |seed| Network::new(&spec, seed).unwrap().to_bytes(Path::new("unused")).unwrap();
+        assert!(bytes(1) == bytes(1) && bytes(1) != bytes(2));
+    }
+}
