@@ -38,7 +38,11 @@ pub(crate) fn build(path: &Path<'_>, architecture: &Architecture, spec: &ModelSp
             }
             let resnet = matches!(architecture, Architecture::Resnet18 { .. });
             guarded(|| -> Box<dyn ModuleT> {
-                if resnet { Box::new(tch::vision::resnet::resnet18(path, classes)) } else { Box::new(tch::vision::mobilenet::v2(path, classes)) }
+                if resnet {
+                    Box::new(tch::vision::resnet::resnet18(path, classes))
+                } else {
+                    Box::new(tch::vision::mobilenet::v2(path, classes))
+                }
             })
             .map(|net| Box::new(Vision(net)) as Box<dyn Net>)
         }

@@ -78,7 +78,8 @@ mod tests {
         let text = "Internal torch error: \nThe following operation failed in the TorchScript interpreter.\nTraceback of TorchScript \
                     (most recent call last):\n  File \"x.py\", line 3\nRuntimeError: mat1 and mat2 shapes cannot be multiplied\nframe #0: c10::Error";
         assert_eq!(of_libtorch(text), TorchError::Torch("mat1 and mat2 shapes cannot be multiplied".into()));
-        let text = "Internal torch error: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried";
+        let text =
+            "Internal torch error: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried";
         assert!(matches!(of_libtorch(text), TorchError::OutOfMemory(line) if !line.contains('\n')));
     }
 

@@ -57,9 +57,11 @@ fn strings<'a>(mut bytes: &'a [u8], rows: u32, name: &str) -> Result<Vec<&'a str
     let bad = |reason: String| TorchError::BadInput(format!("input {name}: {reason}"));
     let mut strings = Vec::with_capacity((rows as usize).min(bytes.len()));
     for row in 0..rows {
-        let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| bad(format!("it holds {row} texts; the batch has {rows} rows")))?;
+        let (length, rest) =
+            bytes.split_first_chunk::<4>().ok_or_else(|| bad(format!("it holds {row} texts; the batch has {rows} rows")))?;
         let length = u32::from_le_bytes(*length) as usize;
-        let (text, rest) = rest.split_at_checked(length).ok_or_else(|| bad(format!("text {row} should have {length} bytes and has {}", rest.len())))?;
+        let (text, rest) =
+            rest.split_at_checked(length).ok_or_else(|| bad(format!("text {row} should have {length} bytes and has {}", rest.len())))?;
         strings.push(std::str::from_utf8(text).map_err(|_| bad(format!("text {row} is not UTF-8")))?);
         bytes = rest;
     }

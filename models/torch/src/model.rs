@@ -122,7 +122,9 @@ impl Model {
         let zeros: Vec<Vec<u8>> = self.inputs.iter().map(|i| vec![0; i.datatype.size().map_or(4, |size| size * i.elements())]).collect();
         let inputs: Vec<&[u8]> = zeros.iter().map(Vec::as_slice).collect();
         self.infer(&inputs, 1).map(drop).map_err(|error| match error {
-            TorchError::Torch(line) => TorchError::BadModel(format!("model {}: it does not run on the specified inputs ({line})", self.spec.name)),
+            TorchError::Torch(line) => {
+                TorchError::BadModel(format!("model {}: it does not run on the specified inputs ({line})", self.spec.name))
+            }
             other => other,
         })
     }

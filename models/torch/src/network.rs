@@ -23,7 +23,10 @@ impl Network {
     /// A network with random weights; an error for TorchScript, whose structure is in the file.
     pub(crate) fn new(spec: &ModelSpec, seed: u64) -> Result<Network, TorchError> {
         let Source::Architecture { architecture } = &spec.source else {
-            return Err(TorchError::BadModel(format!("model {}: TorchScript cannot be trained from scratch; publish a version", spec.name)));
+            return Err(TorchError::BadModel(format!(
+                "model {}: TorchScript cannot be trained from scratch; publish a version",
+                spec.name
+            )));
         };
         let (vars, net) = build(spec, architecture)?;
         weights::initialise(&vars, seed)?;
@@ -93,7 +96,7 @@ impl Network {
     }
 
     /// What its file in a version's folder holds. `scratch` is a path that may be written and removed.
-    pub(crate) fn to_bytes(&mut self, scratch: &Path) -> Result<Vec<u8>, TorchError> {
+    pub(crate) fn snapshot(&mut self, scratch: &Path) -> Result<Vec<u8>, TorchError> {
         self.set_training(false)?;
         match self {
             Network::Built { vars, .. } => weights::to_bytes(vars),
@@ -101,7 +104,7 @@ impl Network {
         }
     }
 
-    /// Goes back to what [`Network::to_bytes`] gave; parameters taken before may no longer be its own.
+    /// Goes back to what [`Network::snapshot`] gave; parameters taken before may no longer be its own.
     pub(crate) fn restore(&mut self, bytes: &[u8], path: &Path) -> Result<(), TorchError> {
         match self {
             Network::Built { vars, .. } => weights::from_bytes(vars, bytes, &path.display().to_string())?,
@@ -138,7 +141,7 @@ mod tests {
         for spec in all.map(spec) {
             let folder = tempfile::tempdir().unwrap();
             let mut network = Network::new(&spec, 3).unwrap();
-            std::fs::write(folder.path().join(WEIGHTS), network.to_bytes(folder.path()).unwrap()).unwrap();
+            std::fs::write(folder.path().join(WEIGHTS), network.snapshot(folder.path()).unwrap()).unwrap();
             let model = Model::load(&spec, folder.path()).unwrap();
             let row: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i % 19) as f32 / 19.0).collect();
             let shape: Vec<i64> = [2].into_iter().chain(spec.inputs()[0].shape.iter().map(|&n| i64::from(n))).collect();
@@ -152,7 +155,7 @@ mod tests {
     #[test]
     fn the_seed_decides_the_weights() {
         let spec = spec(Architecture::Mlp { features: 4, hidden: vec![8] });
-        let bytes = |seed| Network::new(&spec, seed).unwrap().to_bytes(Path::new("unused")).unwrap();
+        let bytes = |seed| Network::new(&spec, seed).unwrap().snapshot(Path::new("unused")).unwrap();
         assert!(bytes(1) == bytes(1) && bytes(1) != bytes(2));
     }
 }

@@ -43,14 +43,25 @@ impl Text {
         tokenizers::utils::parallelism::set_parallelism(false);
         let failed = |e: tokenizers::Error| TorchError::BadData(format!("no tokenizer can be learned from the texts: {e}"));
         let model = WordLevel::builder().unk_token(UNKNOWN.to_owned()).build().map_err(failed)?;
-        let mut tokenizer = TokenizerBuilder::<_, NormalizerWrapper, PreTokenizerWrapper, tokenizers::PostProcessorWrapper, tokenizers::DecoderWrapper>::new()
-            .with_model(model)
-            .with_normalizer(Some(Lowercase.into()))
-            .with_pre_tokenizer(Some(Whitespace {}.into()))
-            .build()
-            .map_err(failed)?;
+        let mut tokenizer = TokenizerBuilder::<
+            _,
+            NormalizerWrapper,
+            PreTokenizerWrapper,
+            tokenizers::PostProcessorWrapper,
+            tokenizers::DecoderWrapper,
+        >::new()
+        .with_model(model)
+        .with_normalizer(Some(Lowercase.into()))
+        .with_pre_tokenizer(Some(Whitespace {}.into()))
+        .build()
+        .map_err(failed)?;
         let special = vec![AddedToken::from(UNKNOWN, true)];
-        let mut trainer = WordLevelTrainer::builder().vocab_size(vocabulary).show_progress(false).special_tokens(special).build().map_err(|e| failed(e.into()))?;
+        let mut trainer = WordLevelTrainer::builder()
+            .vocab_size(vocabulary)
+            .show_progress(false)
+            .special_tokens(special)
+            .build()
+            .map_err(|e| failed(e.into()))?;
         tokenizer.train(&mut trainer, texts).map_err(failed)?;
         let json = tokenizer.to_string(false).map_err(failed)?;
         let tokenizer = Tokenizer::from_bytes(json).map_err(failed)?;
@@ -64,7 +75,8 @@ impl Text {
 
     /// Ids of the first tokens of a text.
     pub(crate) fn ids(&self, text: &str) -> Result<Vec<i64>, TorchError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| TorchError::BadInput(format!("the text cannot be tokenised: {e}")))?;
+        let encoding =
+            self.tokenizer.encode_fast(text, false).map_err(|e| TorchError::BadInput(format!("the text cannot be tokenised: {e}")))?;
         Ok(encoding.get_ids().iter().take(self.max_tokens).map(|&id| i64::from(id)).collect())
     }
 

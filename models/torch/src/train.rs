@@ -143,7 +143,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(job: &'a TrainJob<'a>, samples: Samples, fingerprint: String, started: f64) -> Result<Run<'a>, TorchError> {
         let resumed = checkpoint::read(job.checkpoint, &fingerprint).and_then(|saved| {
-            let resumed = resume(job, saved).inspect_err(|error| tracing::warn!(%error, "the checkpoint is of no use; training starts anew"));
+            let resumed =
+                resume(job, saved).inspect_err(|error| tracing::warn!(%error, "the checkpoint is of no use; training starts anew"));
             resumed.ok().flatten()
         });
         let (network, optimizer, position) = match resumed {
@@ -154,7 +155,21 @@ impl<'a> Run<'a> {
         let per_epoch = samples::steps(samples.train.len(), batch);
         let steps = per_epoch * u64::from(job.train.epochs.max(1));
         let (earlier_s, next_checkpoint) = (position.core_s, Instant::now() + CHECKPOINT_EVERY);
-        let run = Run { job, samples, fingerprint, network, optimizer, position, started, earlier_s, batch, per_epoch, steps, loss: 0.0, next_checkpoint };
+        let run = Run {
+            job,
+            samples,
+            fingerprint,
+            network,
+            optimizer,
+            position,
+            started,
+            earlier_s,
+            batch,
+            per_epoch,
+            steps,
+            loss: 0.0,
+            next_checkpoint,
+        };
         Ok(run)
     }
 
@@ -210,7 +225,7 @@ impl<'a> Run<'a> {
         let Some(accuracy) = self.accuracy(control)? else { return Ok(Control::Pause) };
         // Of equally good epochs the later one has learned more.
         if self.position.best.as_ref().is_none_or(|(best, _)| accuracy >= *best) {
-            let bytes = self.network.to_bytes(&self.scratch())?;
+            let bytes = self.network.snapshot(&self.scratch())?;
             self.position.best = Some((accuracy, bytes));
         }
         self.position.evaluated = done;
@@ -255,7 +270,7 @@ impl<'a> Run<'a> {
     fn checkpoint(&mut self) -> Result<(), TorchError> {
         let began = Instant::now();
         self.position.core_s = self.core_s();
-        let weights = self.network.to_bytes(&self.scratch())?;
+        let weights = self.network.snapshot(&self.scratch())?;
         checkpoint::write(self.job.checkpoint, &self.fingerprint, &self.position, &weights, &self.optimizer)?;
         self.next_checkpoint = Instant::now() + CHECKPOINT_EVERY.max(began.elapsed() * CHECKPOINT_COST);
         Ok(())
