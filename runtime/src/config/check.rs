@@ -60,7 +60,7 @@ fn retraining(config: &Config, index: usize, tenant: &TenantConfig, found: &mut 
     }
     let held_out = f64::from(effective.min_samples) * effective.held_out_share;
     if held_out < 1.0 {
-        let overridden = own.held_out_share.is_some();
+        let overridden = own.held_out_share.is_some() || own.min_samples.is_some();
         let least = 1.0 / f64::from(effective.min_samples);
         complain(
             "held_out_share",

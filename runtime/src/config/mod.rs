@@ -7,13 +7,15 @@ pub mod command;
 mod explain;
 mod schema;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
 use migrator_models::{ModelSpec, TrainSpec};
 use serde::{Deserialize, Serialize};
 
-pub use explain::explain;
+pub use explain::{Explanation, explain};
 pub use source::{ConfigError, ConfigErrors};
 
 /// The whole file.
@@ -62,9 +64,9 @@ pub struct DeviceConfig {
     pub kind: DeviceKind,
     /// Cores to cut up; `None` = all of the host's, less `reserved_cores`.
     pub cores: Option<f64>,
-    /// Cores left to the server, its solver and the workers being preloaded; not used when `cores` is given.
+    /// Cores left to the server, its solver and the workers being preloaded.
     pub reserved_cores: f64,
-    /// Memory to cut up, MiB; `None` = three quarters of the host's.
+    /// Memory to cut up, MiB; `None` = most of what is free.
     pub memory_mib: Option<u64>,
     /// Adds the time an A100 takes to create and destroy instances (0.16–0.42 s).
     pub gpu_times: bool,

@@ -276,6 +276,7 @@ impl<'de> Visitor<'de> for Input<'_, '_> {
             (None, None, true) => Ok(()),
             (Some(raw), None, false) => inputs.take(&head, raw).map_err(A::Error::custom),
             (None, Some(size), false) => inputs.take_binary(&head, size).map_err(A::Error::custom),
+            (None, None, false) if inputs.place.input.is_none() => Err(A::Error::custom("an input has no name")),
             (None, None, false) => Err(A::Error::custom("has neither data nor parameters.binary_data_size")),
             _ => Err(A::Error::custom("has both data and parameters.binary_data_size")),
         }

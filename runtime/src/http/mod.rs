@@ -10,11 +10,15 @@ mod inference;
 mod input;
 pub mod metrics;
 mod model;
+#[cfg(test)]
+mod mutation_tests;
 mod request;
 mod response;
 mod route;
 mod sample;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,9 @@ impl InferRequest {
     /// # Errors
     /// One line that says what is wrong and where.
     pub fn parse(spec: &ModelSpec, inputs: &[TensorSpec], body: &Bytes, json_len: Option<usize>) -> Result<InferRequest, String> {
+        if body.is_empty() && json_len.is_none() {
+            return Err("the body is empty".to_owned());
+        }
         let json_len = json_len.unwrap_or(body.len());
         if json_len > body.len() {
             return Err(format!("Inference-Header-Content-Length {json_len}: the body has {} bytes", body.len()));

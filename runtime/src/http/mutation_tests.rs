@@ -1,0 +1,169 @@
+//! Whatever comes in, parsing neither panics nor lets through what does not fit the model.
+
+use bytes::Bytes;
+use migrator_models::{Datatype, ModelSpec, Source, TensorSpec};
+use proptest::prelude::*;
+
+use super::input::check_raw;
+use super::request::InferRequest;
+use super::sample;
+
+fn model() -> ModelSpec {
+    let input = |name: &str, datatype, shape: &[u32]| TensorSpec { name: name.to_owned(), datatype, shape: shape.to_vec() };
+    let inputs = vec![input("F", Datatype::Fp32, &[2, 2]), input("T", Datatype::Bytes, &[1]), input("B", Datatype::Bool, &[1])];
+    ModelSpec { name: "m".to_owned(), classes: 3, max_batch: 3, source: Source::Torchscript { inputs } }
+}
+
+const SEEDS: [&str; 3] = [
+    r#"{"id":"x","parameters":{"timeout":5},"inputs":[{"name":"F","shape":[2,2,2],"datatype":"FP32","data":[[[1,2],[3,4]],[[5,6],[7,8e-1]]]},{"data":["a","\u00e9"],"name":"T","shape":[2,1],"datatype":"BYTES"},{"name":"B","shape":[2,1],"datatype":"BOOL","data":[true,false]}],"outputs":[{"name":"OUTPUT0"}]}"#,
+    "{\"inputs\":[{\"name\":\"F\",\"shape\":[1,2,2],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":16}},{\"name\":\"T\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":{\"binary_data_size\":6}},{\"name\":\"B\",\"shape\":[1,1],\"datatype\":\"BOOL\",\"data\":[true]}]}0123456789abcdef\u{2}\0\0\0hi",
+    r#"{"samples":[{"label":1,"inputs":[{"name":"F","data":[1,2,3,4]},{"name":"T","data":"hi","shape":[1],"datatype":"BYTES"},{"name":"B","data":[true]}]}]}"#,
+];
+
+/// Fragments that parsers trip over.
+const FRAGMENTS: [&str; 22] = [
+    "NaN",
+    "-",
+    "1e999",
+    "null",
+    "[",
+    "]",
+    "{",
+    "}",
+    "\"",
+    "\\ud800",
+    ",",
+    ":",
+    "0",
+    "-1",
+    "99999999999999999999",
+    "\"data\":",
+    "\"shape\":",
+    "[[",
+    "]]",
+    "true",
+    "\u{0}",
+    "\u{ff}",
+];
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Cut(usize),
+    Byte(usize, u8),
+    Insert(usize, usize),
+    Remove(usize, usize),
+    Repeat(usize, usize),
+}
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    prop_oneof![
+        any::<usize>().prop_map(Mutation::Cut),
+        (any::<usize>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Byte(at, byte)),
+        (any::<usize>(), 0..FRAGMENTS.len()).prop_map(|(at, which)| Mutation::Insert(at, which)),
+        (any::<usize>(), 1..30usize).prop_map(|(at, length)| Mutation::Remove(at, length)),
+        (any::<usize>(), 1..60usize).prop_map(|(at, length)| Mutation::Repeat(at, length)),
+    ]
+}
+
+fn apply(body: &mut Vec<u8>, mutation: &Mutation) {
+    let place = |at: usize| at % (body.len() + 1);
+    match *mutation {
+        Mutation::Cut(at) => body.truncate(place(at)),
+        Mutation::Byte(at, byte) => {
+            let at = place(at);
+            if let Some(old) = body.get_mut(at) {
+                *old = byte;
+            }
+        }
+        Mutation::Insert(at, which) => {
+            let at = place(at);
+            body.splice(at..at, FRAGMENTS[which].bytes());
+        }
+        Mutation::Remove(at, length) => {
+            let at = place(at);
+            body.drain(at..(at + length).min(body.len()));
+        }
+        Mutation::Repeat(at, length) => {
+            let at = place(at);
+            let part = body[at..(at + length).min(body.len())].to_vec();
+            body.splice(at..at, part);
+        }
+    }
+}
+
+/// What a tenant may rely on.
+fn fits(spec: &ModelSpec, rows: u64, inputs: &[Bytes]) -> bool {
+    spec.inputs().iter().zip(inputs).all(|(input, raw)| {
+        let sized = input.datatype.size().is_none_or(|each| raw.len() as u64 == (each * input.elements()) as u64 * rows);
+        sized && check_raw(input, rows, raw).is_ok()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutated_bodies_are_refused_or_fit(which in 0..3usize, split in prop::option::of(any::<usize>()), mutations in prop::collection::vec(mutation(), 0..6)) {
+        let spec = model();
+        let inputs = spec.inputs();
+        let mut body = SEEDS[which].as_bytes().to_vec();
+        mutations.iter().for_each(|m| apply(&mut body, m));
+        let json = SEEDS[which].find("0123456789abcdef");
+        let json_len = split.map(|s| s % (body.len() + 3)).or(json);
+        if let Ok(samples) = sample::parse(&inputs, spec.classes, &body) {
+            prop_assert!(samples.iter().all(|s| s.label < spec.classes));
+        }
+        match InferRequest::parse(&spec, &inputs, &Bytes::from(body), json_len) {
+            Ok(request) => {
+                prop_assert!((1..=spec.max_batch).contains(&request.rows));
+                prop_assert!(request.inputs.len() == inputs.len() && fits(&spec, u64::from(request.rows), &request.inputs));
+            }
+            Err(line) => prop_assert!(!line.is_empty() && !line.contains('\n'), "{line:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_seeds_themselves_are_accepted() {
+    let (spec, inputs) = (model(), model().inputs());
+    let json = InferRequest::parse(&spec, &inputs, &Bytes::from_static(SEEDS[0].as_bytes()), None).unwrap();
+    assert!(json.rows == 2 && fits(&spec, 2, &json.inputs));
+    let split = SEEDS[1].find("0123456789abcdef");
+    let binary = InferRequest::parse(&spec, &inputs, &Bytes::from_static(SEEDS[1].as_bytes()), split).unwrap();
+    assert!(binary.rows == 1 && fits(&spec, 1, &binary.inputs));
+    assert_eq!(sample::parse(&inputs, 3, SEEDS[2].as_bytes()).unwrap().len(), 1);
+}
+
+#[test]
+fn deep_nesting_is_refused_without_exhausting_the_stack() {
+    let (spec, inputs) = (model(), model().inputs());
+    for open in ["[", "{\"inputs\":[", "{\"a\":"] {
+        let body = Bytes::from(format!("{{\"inputs\":[{{\"name\":\"F\",\"data\":{}", open.repeat(100_000)));
+        assert!(InferRequest::parse(&spec, &inputs, &body, None).is_err());
+    }
+}
+
+/// `cargo test --release -p migrator --lib http::mutation_tests::speed -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    for shape in [vec![64u32], vec![3, 32, 32]] {
+        let input = TensorSpec { name: "INPUT0".to_owned(), datatype: Datatype::Fp32, shape: shape.clone() };
+        let spec = ModelSpec { name: "m".to_owned(), classes: 10, max_batch: 1, source: Source::Torchscript { inputs: vec![input] } };
+        let inputs = spec.inputs();
+        let numbers: Vec<String> = (0..inputs[0].elements()).map(|i| format!("{}", (i as f32 * 0.37).sin())).collect();
+        let dims: Vec<String> = std::iter::once(1).chain(shape).map(|n| n.to_string()).collect();
+        let (dims, numbers) = (dims.join(","), numbers.join(","));
+        let body = format!("{{\"inputs\":[{{\"name\":\"INPUT0\",\"shape\":[{dims}],\"datatype\":\"FP32\",\"data\":[{numbers}]}}]}}");
+        let body = Bytes::from(body);
+        let mut best = f64::MAX;
+        for _ in 0..20 {
+            let start = std::time::Instant::now();
+            for _ in 0..200 {
+                std::hint::black_box(InferRequest::parse(&spec, &inputs, std::hint::black_box(&body), None)).unwrap();
+            }
+            best = best.min(start.elapsed().as_secs_f64() / 200.0 * 1e6);
+        }
+        println!("[1,{dims}]: {} bytes, {best:.2} us", body.len());
+    }
+}
