@@ -97,23 +97,29 @@ fn run(id: u64, job: &TrainJob, pause: &AtomicBool, answers: &Answers) -> Result
 /// Turns steps into progress messages at a bounded rate: the first step, the last, and some between.
 struct Meter {
     due: Instant,
+    /// The last step seen: while accuracy is measured, the same one comes again and again.
+    seen: Option<u64>,
     loss_sum: f64,
     losses: u32,
 }
 
 impl Meter {
     fn new(now: Instant) -> Meter {
-        Meter { due: now, loss_sum: 0.0, losses: 0 }
+        Meter { due: now, seen: None, loss_sum: 0.0, losses: 0 }
     }
 
     fn step(&mut self, now: Instant, progress: &Progress) -> Option<FromWorker> {
-        self.loss_sum += f64::from(progress.loss);
-        self.losses += 1;
-        if now < self.due && progress.step < progress.steps {
+        let new = self.seen.replace(progress.step) != Some(progress.step);
+        if new {
+            self.loss_sum += f64::from(progress.loss);
+            self.losses += 1;
+        }
+        let last = new && progress.step >= progress.steps;
+        if now < self.due && !last {
             return None;
         }
-        let loss = (self.loss_sum / f64::from(self.losses)) as f32;
-        *self = Meter::new(now + PROGRESS_EVERY);
+        let loss = if self.losses > 0 { (self.loss_sum / f64::from(self.losses)) as f32 } else { progress.loss };
+        *self = Meter { seen: self.seen, ..Meter::new(now + PROGRESS_EVERY) };
         Some(FromWorker::Progress { step: progress.step, steps: progress.steps, loss, core_s: progress.core_s })
     }
 }
@@ -138,5 +144,8 @@ mod tests {
         assert_eq!(step(201, 3, 2.0), Some((3, 3.0)));
         assert_eq!(step(202, 4, 1.0), None);
         assert_eq!(step(203, 5, 3.0), Some((5, 2.0)));
+        // The measurement of accuracy after it: told again only when due.
+        assert_eq!(step(204, 5, 3.0), None);
+        assert_eq!(step(404, 5, 3.0), Some((5, 3.0)));
     }
 }

@@ -1,4 +1,5 @@
 //! The real worker process behind the real client: train, load, infer, pause, fail, die.
+#![allow(clippy::unwrap_used, reason = "clippy sees #[test] functions as tests, their helpers not")]
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -195,7 +196,8 @@ async fn a_paused_retraining_goes_on_where_it_stopped() {
     assert!(0 < step && step < steps);
     let (train, mut answers) = bench.worker.train(job).unwrap();
     let Some(FromWorker::Progress { step: resumed, .. }) = answers.recv().await else { panic!("no progress") };
-    assert_eq!(resumed, step + 1);
+    // Paused while accuracy is measured, it goes on with that measurement, at the same step.
+    assert!((step..=step + 1).contains(&resumed), "paused at {step}, resumed at {resumed}");
     // A shutdown pauses it as well, rather than wait for its end.
     assert!(bench.worker.shutdown(Duration::from_secs(10)).await.success());
     assert!(matches!(drain(answers).await.1, Some(FromWorker::Paused { .. })), "retraining {train}");

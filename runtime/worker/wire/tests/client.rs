@@ -1,4 +1,5 @@
 //! The client against a fake worker: a thread that speaks the blocking codec over a socket pair.
+#![allow(clippy::unwrap_used, reason = "clippy sees #[test] functions as tests, their helpers not")]
 
 use std::io::Write;
 use std::os::unix::net::UnixStream as StdUnixStream;

@@ -1,4 +1,5 @@
 //! Both codecs agree, for any frame and any garbage.
+#![allow(clippy::unwrap_used, reason = "clippy sees #[test] functions as tests, their helpers not")]
 
 use std::path::PathBuf;
 
