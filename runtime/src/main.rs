@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Command::Check(args) => migrator::config::command::check(args),
         Command::Demo(args) => migrator::demo::run(args),
         Command::Load(args) => migrator::load::run(args),
-        Command::Models(command) => migrator::serve::models(command),
+        Command::Models(command) => migrator::model::run(command),
     };
     match result {
         Ok(code) => code,

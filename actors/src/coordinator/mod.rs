@@ -215,3 +215,16 @@ async fn look(tenants: Vec<TenantActors>, migration: Addr<MigrationActor>) -> Re
     }
     Ok(Seen { tenants: seen, inventory: inventory.await? })
 }
+
+/// No further plans: the server is going down.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Halt;
+
+impl Handler<Halt> for CoordinatorActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -15,8 +15,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// When the address cannot be bound; the message names it.
 pub fn start(handle: PrometheusHandle, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
     let upkeep = handle.clone();
-    actix_web::rt::spawn(async move {
-        let mut timer = actix_web::rt::time::interval(UPKEEP);
+    tokio::spawn(async move {
+        let mut timer = tokio::time::interval(UPKEEP);
         loop {
             timer.tick().await;
             upkeep.run_upkeep();

@@ -402,6 +402,8 @@ async fn overload_and_failures_have_their_own_status() {
     }
     let large = front.infer("a", &" ".repeat((1 << 20) + 1)).await;
     assert_eq!((large.status.as_u16(), large.error().as_str()), (413, "the body is larger than 1 MiB (server.max_body_mib)"));
+    let endless = TestRequest::post().uri("/v2/models/a/infer").set_payload(" ".repeat((1 << 20) + 1));
+    assert_eq!(front.send(endless).await.status.as_u16(), 413, "without a length");
     let packed = TestRequest::post().uri("/v2/models/a/infer").insert_header(("content-encoding", "gzip")).set_payload("x");
     assert_eq!(front.send(packed).await.status.as_u16(), 415);
 }
@@ -501,4 +503,67 @@ async fn a_port_of_0_is_replaced_by_a_free_one() {
     assert!(taken.err().unwrap().to_string().starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")));
     stop.stop(false).await;
     running.await.unwrap().unwrap();
+}
+
+#[actix_web::test]
+async fn an_oversized_body_over_a_connection_is_answered_and_the_server_lives() {
+    let state = Arc::into_inner(front().state.into_inner()).unwrap();
+    let (server, port) = start(state, "127.0.0.1", 0).unwrap();
+    let stop = server.handle();
+    let running = actix_web::rt::spawn(server);
+    let (client, url) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}"));
+    let post = |body: Vec<u8>| client.post(format!("{url}/v2/models/a/infer")).body(body).send();
+    let large = post(vec![b' '; 3 << 20]).await.unwrap();
+    assert_eq!((large.status().as_u16(), large.headers()["content-type"].to_str().unwrap()), (413, "application/json"));
+    assert_eq!(post(GOOD.into()).await.unwrap().status().as_u16(), 200);
+    stop.stop(true).await;
+    running.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_plan_reads_as_sentences() {
+    use migrator_mig::{Placement, ProfileId, Site};
+    use migrator_solver::{Allocation, Generation, GpuPlan, InstanceId, Plan, Report, SolveStatus, Task, TenantId, TenantOutlook};
+    let site = |start, size, profile| Site { placement: Placement { start, size }, profile: ProfileId(profile) };
+    let at = |site, instance: Option<u64>, task| Allocation { site, instance: instance.map(InstanceId), task };
+    let allocations = vec![
+        at(site(0, 4, 3), Some(7), Some(Task::inference(TenantId(0)))),
+        at(site(4, 1, 0), None, Some(Task::retraining(TenantId(0)))),
+        at(site(5, 1, 0), None, None),
+    ];
+    let outlook = TenantOutlook {
+        name: "a".to_owned(),
+        demand_rps: 10.0,
+        capacity_rps: 20.0,
+        slo_attainment: 1.0,
+        accuracy: 0.5,
+        goodput: 50.0,
+        retraining: None,
+    };
+    let report = Report {
+        status: SolveStatus::Optimal,
+        objective: 110.0,
+        keep_objective: 100.0,
+        bound: 110.0,
+        gap: 0.0,
+        solve_ms: 12.3,
+        worth_it: true,
+        reason: None,
+        tenants: vec![outlook],
+        changes: vec!["a grows".to_owned()],
+    };
+    let plan = Plan { generation: Generation(5), gpus: vec![GpuPlan { allocations }] };
+    let tenants = vec![TenantView { name: "a".to_owned(), ..TenantView::default() }];
+    let shown = text::plan(&View { tenants, plan: Some((plan, report)), ..View::default() });
+    for part in [
+        "Plan 5: proven optimal; solved in 12.3 ms, gap 0.00 %",
+        "Expected goodput 110 requests against 100 if nothing changed (+10.0 %): worth changing over",
+        "  a grows\n",
+        "  memory slices 0 to 3   inference of a               instance 7\n",
+        "  memory slice 4         retraining of a              new\n",
+        "  memory slice 5         in reserve                   new\n",
+        "  a                demand     10.0/s",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
 }

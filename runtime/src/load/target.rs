@@ -34,7 +34,7 @@ pub struct Reconfiguration {
 }
 
 /// The server.
-pub(super) struct Target {
+pub(crate) struct Target {
     /// `host:port`.
     pub host: String,
     /// Where that is.
@@ -47,7 +47,7 @@ impl Target {
     ///
     /// # Errors
     /// When it is something else, or the host is unknown.
-    pub(super) fn new(url: &str) -> Result<Self> {
+    pub(crate) fn new(url: &str) -> Result<Self> {
         let host = url.strip_prefix("http://").ok_or_else(|| anyhow!("--url {url}: must be http://HOST:PORT"))?.trim_end_matches('/');
         if host.is_empty() || host.contains('/') {
             bail!("--url {url}: must be http://HOST:PORT without a path");
@@ -58,13 +58,24 @@ impl Target {
         Ok(Target { host: host.to_owned(), address, pool: Pool::new(address, 2) })
     }
 
-    /// A JSON answer, or `None` where the server does not know the path.
-    async fn ask(&self, path: &str) -> Result<Option<Value>> {
+    /// Status and body of a GET.
+    ///
+    /// # Errors
+    /// When there is no answer; names the URL.
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, Vec<u8>)> {
         let get = request(&self.host, path, None);
-        let read = |status: u16, body: &[u8]| (status, serde_json::from_slice::<Value>(body));
-        let answer = timeout(ASK, self.pool.exchange(&get, |_| {}, read)).await;
-        let (status, body) = answer.map_err(|_| anyhow!("http://{}{path}: no answer in {} s", self.host, ASK.as_secs()))??;
-        match (status, body) {
+        let answer = timeout(ASK, self.pool.exchange(&get, |_| {}, |status, body| (status, body.to_vec()))).await;
+        let answer = answer.map_err(|_| anyhow!("http://{}{path}: no answer in {} s", self.host, ASK.as_secs()))?;
+        answer.with_context(|| format!("http://{}{path}", self.host))
+    }
+
+    /// A JSON answer, or `None` where the server does not know the path.
+    ///
+    /// # Errors
+    /// When there is no answer, or another one than JSON.
+    pub(crate) async fn ask(&self, path: &str) -> Result<Option<Value>> {
+        let (status, body) = self.get(path).await?;
+        match (status, serde_json::from_slice::<Value>(&body)) {
             (200, Ok(value)) => Ok(Some(value)),
             (200, Err(error)) => bail!("http://{}{path}: not JSON: {error}", self.host),
             (404, _) => Ok(None),

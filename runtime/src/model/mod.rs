@@ -1,0 +1,59 @@
+//! `migrator models`: looks after the model store.
+
+mod import;
+mod list;
+mod train;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use migrator_models::store::Store;
+
+use crate::cli::{ModelsCommand, StoreArgs};
+use crate::config::{Config, TenantConfig};
+
+/// Runs one of the store's commands.
+///
+/// # Errors
+/// One that names the file, version or tenant it is about.
+pub fn run(command: ModelsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ModelsCommand::List(args) => list::list(&open(&args)?),
+        ModelsCommand::Show(args) => list::show(&open(&args.store)?, &args.model),
+        ModelsCommand::Verify(args) => list::verify(&open(&args.store)?, args.model.as_deref()),
+        ModelsCommand::Import(args) => import::import(&args),
+        ModelsCommand::Train(args) => train::train(&args),
+    }
+}
+
+fn open(args: &StoreArgs) -> anyhow::Result<Store> {
+    let folder = match (&args.state_dir, &args.config) {
+        (Some(dir), _) => dir.join("models"),
+        (None, Some(path)) => load(path)?.server.models_dir(),
+        (None, None) => anyhow::bail!("where is the store? give --config FILE or --state-dir DIR"),
+    };
+    // Looking must not make folders.
+    anyhow::ensure!(folder.is_dir(), "{} is no folder: no model was ever stored there", folder.display());
+    Ok(Store::open(&folder)?)
+}
+
+fn load(path: &std::path::Path) -> anyhow::Result<Config> {
+    Config::load(path).map_err(|errors| anyhow::anyhow!("{errors}"))
+}
+
+/// The configuration with its state folder, the tenant, and the store, made when absent.
+fn tenant_of(config: &PathBuf, state_dir: Option<&PathBuf>, name: &str) -> anyhow::Result<(Config, TenantConfig, Store)> {
+    let mut config = load(config)?;
+    if let Some(dir) = state_dir {
+        config.server.state_dir.clone_from(dir);
+    }
+    let tenant = config.tenants.iter().find(|tenant| tenant.name == name).cloned();
+    let tenant = tenant.with_context(|| {
+        let known: Vec<&str> = config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+        format!("no tenant {name:?} in the configuration; it has {}", known.join(", "))
+    })?;
+    let store = Store::open(&config.server.models_dir())?;
+    Ok((config, tenant, store))
+}

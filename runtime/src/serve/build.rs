@@ -1,0 +1,275 @@
+//! Device, store, samples, workers' launcher and actors of one configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use migrator_actors::clock::Clock;
+use migrator_actors::coordinator::{CoordinatorActor, CoordinatorParts, Halt};
+use migrator_actors::launcher::{Launcher, TenantModel};
+use migrator_actors::message::SampleStore;
+use migrator_actors::migration::{MigrationActor, Shutdown, TenantActors};
+use migrator_actors::retraining::{ExportSpec, RetrainingActor, RetrainingParts};
+use migrator_actors::tenant::{Close, TenantActor, TenantFlags, TenantParts};
+use migrator_actors::view::View;
+use migrator_device::cpu::option::{A100_CREATE_S, A100_DESTROY_S};
+use migrator_device::{CpuDevice, CpuOptions, Device, Gpu};
+use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
+use migrator_machine::migration::MigrationConfig;
+use migrator_machine::retraining::RetrainingConfig;
+use migrator_machine::tenant::TenantConfig as Serving;
+use migrator_models::curve::CurvePoint;
+use migrator_models::store::Store;
+use migrator_models::{Curve, ModelSpec};
+use migrator_solver::{Policy, Task, TenantId};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use super::front::ActorFront;
+use crate::config::{Config, DeviceConfig, Enforcement, Policy as PolicyName, TenantConfig};
+use crate::http::TenantFront;
+use crate::storage::SqliteSamples;
+
+/// The running server, less its front.
+pub(super) struct Setup {
+    pub fronts: BTreeMap<String, Arc<dyn TenantFront>>,
+    pub view: watch::Receiver<Arc<View>>,
+    coordinator: Addr<CoordinatorActor>,
+    migration: Addr<MigrationActor>,
+    tenants: Vec<TenantActors>,
+    arbiters: Vec<Arbiter>,
+}
+
+impl Setup {
+    /// No further plans.
+    pub async fn hold(&self) {
+        let _ = self.coordinator.send(Halt).await;
+    }
+
+    /// Sheds what waits, ends workers, removes instances, ends the threads.
+    pub async fn stop(self) {
+        self.hold().await;
+        for actors in &self.tenants {
+            let _ = actors.tenant.send(Close).await;
+        }
+        let _ = self.migration.send(Shutdown).await;
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+/// What measuring a tenant's model at the start gave.
+struct Measured {
+    curve: Curve,
+    memory_mib: u64,
+    load_s: f64,
+}
+
+/// Sets everything up; workers have measured each model when this returns, and the first plan is about to be made.
+pub(super) async fn build(config: &Config) -> anyhow::Result<Setup> {
+    let device = Arc::new(device(&config.device)?);
+    tracing::info!("device: {}", device.describe());
+    let device: Arc<dyn Device> = device;
+    let store = Arc::new(Store::open(&config.server.models_dir())?);
+    let samples: Arc<dyn SampleStore> = Arc::new(SqliteSamples::open(&config.server.samples_file(), config.retraining.stored_samples)?);
+    let arbiters = vec![Arbiter::new()];
+    let models = config.tenants.iter().map(|tenant| TenantModel { tenant: tenant.name.clone(), spec: tenant.model.clone() }).collect();
+    let spares = usize::from(config.planner.preload);
+    let runtime = runtime_of(&arbiters[0]).await?;
+    let launcher = Arc::new(Launcher::new(super::worker_binary()?, Arc::clone(&device), Arc::clone(&store), runtime, models, spares));
+    let mut measured = Vec::new();
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        measured.push(measure(&launcher, TenantId(index as u16), tenant).await?);
+    }
+    launcher.refill();
+    let builder = Builder { config, clock: Clock::start(), launcher, store, samples, gpus: device.gpus(), measured };
+    builder.actors(arbiters)
+}
+
+fn device(config: &DeviceConfig) -> anyhow::Result<CpuDevice> {
+    let options = CpuOptions {
+        cores: config.cores,
+        reserved_cores: Some(config.reserved_cores),
+        memory_mib: config.memory_mib,
+        create_s: config.gpu_times.then_some(A100_CREATE_S),
+        destroy_s: config.gpu_times.then_some(A100_DESTROY_S),
+        enforcement: match config.enforcement {
+            Enforcement::Auto => migrator_device::Enforcement::Auto,
+            Enforcement::Cgroup => migrator_device::Enforcement::Cgroup,
+            Enforcement::Duty => migrator_device::Enforcement::Duty,
+        },
+        ..CpuOptions::default()
+    };
+    CpuDevice::new(options).context("the cpu device could not be set up")
+}
+
+async fn runtime_of(arbiter: &Arbiter) -> anyhow::Result<Handle> {
+    let (tell, told) = oneshot::channel();
+    arbiter.spawn(async move {
+        let _ = tell.send(Handle::current());
+    });
+    told.await.context("a thread for the tenants could not be started")
+}
+
+/// Loads a tenant's model into a worker that the first plan will use, and takes its timings for the curve.
+async fn measure(launcher: &Arc<Launcher>, id: TenantId, tenant: &TenantConfig) -> anyhow::Result<Measured> {
+    let started = launcher.stage(Task::inference(id)).await.with_context(|| format!("tenant {:?}", tenant.name))?;
+    let points: Vec<CurvePoint> = started.timings.iter().map(|&(batch, core_ms)| CurvePoint { batch, core_ms }).collect();
+    let text: Vec<String> = points.iter().map(|point| format!("{}: {:.2}", point.batch, point.core_ms)).collect();
+    tracing::info!(tenant = tenant.name, version = started.version, load_s = started.seconds, memory_mib = started.memory_mib,
+        "measured; core ms by batch {}", text.join(", "));
+    let measured = Measured { curve: Curve { points }, memory_mib: started.memory_mib, load_s: started.seconds };
+    launcher.keep(id, started);
+    Ok(measured)
+}
+
+struct Builder<'c> {
+    config: &'c Config,
+    clock: Clock,
+    launcher: Arc<Launcher>,
+    store: Arc<Store>,
+    samples: Arc<dyn SampleStore>,
+    gpus: Vec<Gpu>,
+    measured: Vec<Measured>,
+}
+
+impl Builder<'_> {
+    fn actors(self, arbiters: Vec<Arbiter>) -> anyhow::Result<Setup> {
+        let mut fronts: BTreeMap<String, Arc<dyn TenantFront>> = BTreeMap::new();
+        let mut tenants = Vec::new();
+        for (index, tenant) in self.config.tenants.iter().enumerate() {
+            let (spec, flags) = (Arc::new(tenant.model.clone()), Arc::new(TenantFlags::default()));
+            let address = self.tenant(index, tenant, &spec, &flags, &arbiters[index % arbiters.len()]);
+            let retraining = self.retraining(index, tenant, &spec, address.clone())?.start();
+            fronts.insert(tenant.name.clone(), Arc::new(ActorFront { address: address.clone(), spec, flags }));
+            tenants.push(TenantActors { tenant: address, retraining });
+        }
+        let migration =
+            MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone()).start();
+        let (view, seen) = watch::channel(Arc::new(View::default()));
+        let parts = CoordinatorParts {
+            config: self.planning(),
+            clock: self.clock,
+            models: self.config.tenants.iter().map(|tenant| tenant.model.name.clone()).collect(),
+            gpus: self.gpus,
+            tenants: tenants.clone(),
+            migration: migration.clone(),
+            view,
+        };
+        let coordinator = CoordinatorActor::new(parts).start();
+        Ok(Setup { fronts, view: seen, coordinator, migration, tenants, arbiters })
+    }
+
+    fn tenant(
+        &self,
+        index: usize,
+        tenant: &TenantConfig,
+        spec: &Arc<ModelSpec>,
+        flags: &Arc<TenantFlags>,
+        arbiter: &Arbiter,
+    ) -> Addr<TenantActor> {
+        let parts = TenantParts {
+            id: TenantId(index as u16),
+            name: tenant.name.clone(),
+            spec: Arc::clone(spec),
+            clock: self.clock,
+            config: Serving {
+                slo: std::time::Duration::from_secs_f64(tenant.slo_ms / 1000.0),
+                max_batch: spec.max_batch,
+                queue_limit: tenant.queue as usize,
+                curve: self.measured[index].curve.clone(),
+                ..Serving::default()
+            },
+            launcher: Arc::clone(&self.launcher),
+            samples: Arc::clone(&self.samples),
+            flags: Arc::clone(flags),
+        };
+        TenantActor::start_in_arbiter(&arbiter.handle(), |_| TenantActor::new(parts))
+    }
+
+    fn retraining(
+        &self,
+        index: usize,
+        tenant: &TenantConfig,
+        spec: &Arc<ModelSpec>,
+        address: Addr<TenantActor>,
+    ) -> anyhow::Result<RetrainingActor> {
+        let how = self.config.retraining_of(tenant);
+        let folder = std::path::absolute(self.config.server.state_dir.join("retraining").join(&tenant.name))?;
+        // What an earlier run was training is of a window that is over.
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| folder.display().to_string()),
+            _ => std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?,
+        }
+        let batch = tenant.train.batch.max(1);
+        let config = RetrainingConfig {
+            enabled: how.enabled,
+            min_samples: u64::from(how.min_samples),
+            epochs: tenant.train.epochs,
+            min_gain: how.min_gain,
+            // Forward and backward cost about three times the forward pass alone.
+            prior_core_s: 3.0 * self.measured[index].curve.core_ms(batch) / f64::from(batch) / 1000.0,
+            ..RetrainingConfig::default()
+        };
+        let export = ExportSpec {
+            max_samples: how.max_samples as usize,
+            replay_share: how.replay_share,
+            held_out_share: how.held_out_share,
+        };
+        Ok(RetrainingActor::new(RetrainingParts {
+            name: tenant.name.clone(),
+            spec: Arc::clone(spec),
+            train: tenant.train.clone(),
+            config,
+            export,
+            clock: self.clock,
+            samples: Arc::clone(&self.samples),
+            store: Arc::clone(&self.store),
+            folder,
+            tenant: address,
+            keep_versions: 5,
+        }))
+    }
+
+    fn planning(&self) -> CoordinatorConfig {
+        let planner = &self.config.planner;
+        let tenants = self.config.tenants.iter().zip(&self.measured);
+        CoordinatorConfig {
+            gpus: self
+                .gpus
+                .iter()
+                .map(|gpu| GpuConfig { catalog: gpu.catalog.clone(), cores_per_slice: gpu.cores_per_slice })
+                .collect(),
+            tenants: tenants
+                .map(|(tenant, measured)| TenantPlanning {
+                    name: tenant.name.clone(),
+                    weight: tenant.weight,
+                    slo_ms: tenant.slo_ms,
+                    floor_rps: tenant.floor_rps,
+                    curve: measured.curve.clone(),
+                    memory_mib: measured.memory_mib,
+                    // Weights, gradients, optimizer state and activations beside the libraries.
+                    retrain_memory_mib: measured.memory_mib * 2,
+                    load_s: measured.load_s,
+                    ..TenantPlanning::default()
+                })
+                .collect(),
+            window_s: self.config.retraining.window_s,
+            beyond_window_s: self.config.retraining.beyond_window_s,
+            horizon_s: planner.horizon_s,
+            dwell_s: planner.dwell_s,
+            solve_every_s: planner.slot_s,
+            preload: planner.preload,
+            policy: match planner.policy {
+                PolicyName::Ilp => Policy::Ilp,
+                PolicyName::Greedy => Policy::Greedy,
+                PolicyName::Keep => Policy::Keep,
+            },
+            time_limit_ms: u32::try_from(planner.time_limit_ms).unwrap_or(u32::MAX),
+            min_gain: planner.min_gain,
+            ..CoordinatorConfig::default()
+        }
+    }
+}
