@@ -269,10 +269,10 @@ impl Config {
         let source = source::Source::parse(file, text)?;
         let mut errors = ConfigErrors::default();
         schema::check(&source, &mut errors);
-        errors.into_result()?;
+        errors.raise()?;
         let config: Config = toml::from_str(text).map_err(|e| source.refused(&e))?;
         check::check(&source, &config, &mut errors);
-        errors.into_result()?;
+        errors.raise()?;
         Ok(config)
     }
 

@@ -52,7 +52,7 @@ impl ConfigErrors {
     }
 
     /// `Err` with the defects by line, once there are any.
-    pub(super) fn into_result(&mut self) -> Result<(), ConfigErrors> {
+    pub(super) fn raise(&mut self) -> Result<(), ConfigErrors> {
         if self.0.is_empty() {
             return Ok(());
         }

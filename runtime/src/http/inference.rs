@@ -22,7 +22,8 @@ pub(super) async fn infer(state: web::Data<AppState>, http: HttpRequest, payload
         && error.status.is_client_error()
         && error.retry_after.is_none()
     {
-        metrics::counter!("requests_refused_total", "tenant" => name.to_owned(), "code" => error.status.as_u16().to_string()).increment(1);
+        metrics::counter!("migrator_bad_requests_total", "tenant" => name.to_owned(), "code" => error.status.as_u16().to_string())
+            .increment(1);
     }
     answered
 }

@@ -14,6 +14,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the address cannot be bound; the message names it.
 pub fn start(handle: PrometheusHandle, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
+    metrics::describe_counter!("migrator_bad_requests_total", "requests that never reached their tenant, by status code");
     let upkeep = handle.clone();
     tokio::spawn(async move {
         let mut timer = tokio::time::interval(UPKEEP);

@@ -164,6 +164,6 @@ fn speed() {
             }
             best = best.min(start.elapsed().as_secs_f64() / 200.0 * 1e6);
         }
-        println!("[1,{dims}]: {} bytes, {best:.2} us", body.len());
+        println!("[{dims}]: {} bytes, {best:.2} us", body.len());
     }
 }

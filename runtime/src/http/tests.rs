@@ -469,7 +469,7 @@ async fn a_text_sample_is_one_string_and_several_inputs_must_be_named() {
     let front = front();
     let body = r#"{"samples":[{"data":"hi","label":1},{"data":["yo"],"label":0}]}"#;
     assert_eq!(front.post("/v1/tenants/text/samples", body).await.status, StatusCode::OK);
-    let kept = front.fakes["text"].samples.lock().unwrap();
+    let kept: Vec<_> = front.fakes["text"].samples.lock().unwrap().drain(..).collect();
     assert_eq!((&kept[0].features[..], &kept[1].features[..]), (&b"\x02\0\0\0hi"[..], &b"\x02\0\0\0yo"[..]));
     let got = front.post("/v1/tenants/mixed/samples", body).await;
     assert_eq!(got.error().split(" at ").next(), Some("sample 0: the model takes 5 inputs: give inputs instead of data"));
