@@ -39,19 +39,19 @@ impl Demand {
     }
 }
 
-/// Demand that fits this host: from the capacity that the server reports for the slices each tenant has now.
+/// Demand that fits this host: from the capacity that the server reports for the slices each tenant has now, and no more than the
+/// front can take: a model so cheap that parsing its requests costs more than answering them cannot fill the machine.
 ///
 /// # Errors
 /// When a tenant has no capacity yet.
 pub(super) fn fit(seen: &Seen, kinds: &[Kind], cores: f64, scale: Option<f64>) -> Result<Vec<Demand>, String> {
-    let whole: Vec<f64> = kinds.iter().map(|kind| whole_rps(seen, kind.name())).collect::<Result<_, _>>()?;
-    let count = kinds.len();
-    // The front is loaded most while the tenant with the cheapest requests bursts.
-    let most = whole.iter().copied().fold(0.0, f64::max);
-    let peak = QUIET * whole.iter().sum::<f64>() + (BURST - QUIET) * most;
-    let limit = (FRONT_RPS_PER_CORE * cores / peak.max(1.0)).min(1.0) * scale.unwrap_or(1.0);
-    let demand = |(turn, (&kind, whole)): (usize, (&Kind, f64))| Demand { kind, turn: (turn, count), whole_rps: whole * limit };
-    Ok(kinds.iter().zip(whole).enumerate().map(demand).collect())
+    let share = BURST + QUIET * kinds.len().saturating_sub(1) as f64;
+    let most = FRONT_RPS_PER_CORE * cores / share;
+    let demand = |(turn, &kind): (usize, &Kind)| {
+        let whole_rps = whole_rps(seen, kind.name())?.min(most) * scale.unwrap_or(1.0);
+        Ok(Demand { kind, turn: (turn, kinds.len()), whole_rps })
+    };
+    kinds.iter().enumerate().map(demand).collect()
 }
 
 /// What the tenant could answer on all 7 compute slices.
@@ -96,10 +96,11 @@ mod tests {
 
     #[test]
     fn the_front_limits_the_demand() {
-        let seen = seen(&[("sensor", 70_000.0, "7g.40gb")]);
-        let demand = fit(&seen, &[Kind::Sensor], 2.0, None).unwrap()[0];
-        assert!((demand.whole_rps * BURST - 2.0 * FRONT_RPS_PER_CORE).abs() < 1.0, "{demand:?}");
-        assert_eq!(fit(&seen, &[Kind::Sensor], 2.0, Some(2.0)).unwrap()[0].whole_rps, demand.whole_rps * 2.0);
+        let seen = seen(&[("sensor", 70_000.0, "7g.40gb"), ("text", 7.0, "7g.40gb")]);
+        let demands = fit(&seen, &[Kind::Sensor, Kind::Text], 2.0, None).unwrap();
+        assert!((demands[0].whole_rps * (BURST + QUIET) - 2.0 * FRONT_RPS_PER_CORE).abs() < 1.0, "{demands:?}");
+        assert_eq!(demands[1].whole_rps, 7.0, "an expensive model keeps its demand");
+        assert_eq!(fit(&seen, &[Kind::Text], 2.0, Some(2.0)).unwrap()[0].whole_rps, 14.0);
     }
 
     #[test]

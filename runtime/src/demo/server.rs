@@ -118,7 +118,8 @@ fn spawn(setting: &Setting) -> Result<Child> {
     if args.no_preload {
         command.arg("--no-preload");
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
+    // The log is a file: no colours in it.
+    command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
     command.spawn().context("cannot start the server")
 }
 

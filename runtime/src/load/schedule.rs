@@ -39,14 +39,12 @@ impl Schedule {
 
 /// Arrival times in 0–1 at `rate`: gaps are exponential, so joining seconds together gives one process.
 fn poisson(rate: f64, rng: &mut StdRng) -> Vec<f64> {
-    let mut times = Vec::with_capacity(rate as usize + 16);
-    let mut time = 0.0;
-    while rate > 0.0 {
-        time -= (1.0 - rng.random::<f64>()).ln() / rate;
-        if time >= 1.0 {
-            break;
-        }
+    let mut times = Vec::new();
+    let mut gap = || if rate > 0.0 { -(1.0 - rng.random::<f64>()).ln() / rate } else { f64::INFINITY };
+    let mut time = gap();
+    while time < 1.0 {
         times.push(time);
+        time += gap();
     }
     times
 }
