@@ -31,6 +31,9 @@ use crate::config::{Config, DeviceConfig, Enforcement, Policy as PolicyName, Ten
 use crate::http::TenantFront;
 use crate::storage::SqliteSamples;
 
+/// A tenant without any instance could not answer its next request for seconds, so each keeps at least the smallest one that fits.
+const ALWAYS_RPS: f64 = 1.0;
+
 /// The running server, less its front.
 pub(super) struct Setup {
     pub fronts: BTreeMap<String, Arc<dyn TenantFront>>,
@@ -247,7 +250,7 @@ impl Builder<'_> {
                     name: tenant.name.clone(),
                     weight: tenant.weight,
                     slo_ms: tenant.slo_ms,
-                    floor_rps: tenant.floor_rps,
+                    floor_rps: tenant.floor_rps.max(ALWAYS_RPS),
                     curve: measured.curve.clone(),
                     memory_mib: measured.memory_mib,
                     // Weights, gradients, optimizer state and activations beside the libraries.
