@@ -33,7 +33,7 @@ pub struct SolveOptions {
     pub time_limit_ms: u32,
     /// Relative gap at which the integer program may stop.
     pub mip_gap: f32,
-    /// Hysteresis: a change must gain this share of what keeping everything is worth. Above `mip_gap`, or two solves of one problem
+    /// Hysteresis: a change that takes an instance away from its task must gain this share of what keeping everything is worth. Above `mip_gap`, or two solves of one problem
     /// may swap plans that are equal within the gap.
     pub min_gain: f64,
     /// Whether slices that nobody needs go to the inference with the least headroom when nothing in force has to yield.

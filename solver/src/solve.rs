@@ -8,7 +8,7 @@ use crate::greedy::{greedy, held};
 use crate::ilp;
 use crate::options::{Policy, SolveOptions};
 use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus};
-use crate::problem::{Problem, Task};
+use crate::problem::{Problem, Task, TaskKind};
 use crate::realise::{Need, realise};
 use crate::report;
 use crate::shape::Shape;
@@ -140,8 +140,10 @@ impl<'a> Search<'a> {
         // The first of equals: the integer program's.
         let best = candidates.into_iter().reduce(|best, next| if next.value.score > best.value.score { next } else { best });
         let keep_objective = keep.value.goodput;
-        let needed = keep.value.score + (options.min_gain * keep_objective.abs()).max(1e-6);
-        let best = best.filter(|best| best.plan != keep.plan && best.value.score > needed);
+        let best = best.filter(|best| {
+            let margin = if disturbs(view.problem, &best.plan) { options.min_gain * keep_objective.abs() } else { 0.0 };
+            best.plan != keep.plan && best.value.score > keep.value.score + margin.max(1e-6)
+        });
         let later = wait.filter(|wait| best.as_ref().is_some_and(|best| wait.score + 1e-6 >= best.value.score));
         let (chosen, worth_it) = match (best, later) {
             (Some(best), None) => (best, true),
@@ -169,6 +171,21 @@ impl<'a> Search<'a> {
         };
         Outcome { plan: chosen.plan, report }
     }
+}
+
+/// Whether the plan takes an instance away from a task that uses it. What only adds to free slices, or hands over what nobody uses,
+/// disturbs nobody and needs no hysteresis: however small a tenant, the others do not pay for its gain.
+fn disturbs(problem: &Problem, plan: &Plan) -> bool {
+    let in_use = |task: Task| match task.kind {
+        TaskKind::Inference => true,
+        TaskKind::Retraining => problem.tenants[task.tenant.index()].retraining.is_some(),
+    };
+    problem.gpus.iter().zip(&plan.gpus).any(|(gpu, planned)| {
+        gpu.instances.iter().any(|instance| {
+            let stays = |a: &Allocation| a.instance == Some(instance.id) && a.task == instance.task;
+            instance.task.is_some_and(in_use) && !planned.allocations.iter().any(stays)
+        })
+    })
 }
 
 /// What the counts want now: their first block.
