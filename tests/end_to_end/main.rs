@@ -1,0 +1,14 @@
+//! The real `migrator` and its real workers, seen from outside: over HTTP, by signals, by exit codes and by what is left behind.
+//!
+//! One process, one server at a time: a server under test owns the host's cores. Every wait is for a state, with a deadline that only
+//! a hang misses. Read `harness` first.
+
+mod answers;
+mod boundary;
+mod drain;
+mod harness;
+mod kills;
+mod reconfiguration;
+mod refusals;
+mod retraining;
+mod store;
