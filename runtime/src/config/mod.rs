@@ -112,6 +112,8 @@ pub struct PlannerConfig {
     pub min_gain: f64,
     /// Whether workers and models are made ready before the switch.
     pub preload: bool,
+    /// Blank workers kept ready (libtorch loaded, no model), so that preloading and recovery need not start a process.
+    pub spares: u32,
 }
 
 /// Planning policies.
@@ -231,7 +233,7 @@ impl Default for DeviceConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        PlannerConfig { policy: Policy::Ilp, slot_s: 1.0, horizon_s: 300.0, time_limit_ms: 250, dwell_s: 3.0, min_gain: 0.005, preload: true }
+        PlannerConfig { policy: Policy::Ilp, slot_s: 1.0, horizon_s: 300.0, time_limit_ms: 250, dwell_s: 3.0, min_gain: 0.005, preload: true, spares: 2 }
     }
 }
 

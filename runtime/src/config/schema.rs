@@ -74,6 +74,7 @@ static PLANNER: &[Key] = &[
     may("dwell_s", Num(0.0, 600.0)),
     may("min_gain", Num(0.0, 1.0)),
     may("preload", Bool),
+    may("spares", Int(0, 16)),
 ];
 
 static RETRAINING: &[Key] = &[

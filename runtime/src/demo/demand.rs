@@ -7,14 +7,14 @@ use super::seen::Seen;
 /// Seconds that a burst lasts before the next tenant has its turn.
 pub(super) const TURN_S: f64 = 10.0;
 /// Share of the whole machine that the bursting tenant needs: more than the third that a fixed partition would give it.
-const BURST: f64 = 0.42;
-/// Share that each other tenant needs; with three tenants this makes 0.64 in all.
-const QUIET: f64 = 0.11;
+const BURST: f64 = 0.38;
+/// Share that each other tenant needs; with three tenants this makes 0.54 in all, the rest is for retraining.
+const QUIET: f64 = 0.08;
 /// Turns differ in height by up to this much, so that no two look the same.
 const UNEVEN: f64 = 0.15;
-/// Most requests/s in all, per core of the host: parsing, answering and sending them costs about a tenth of a millisecond each, on the
+/// Most requests/s in all, per core of the host: parsing, answering and sending them costs a few tenths of a millisecond each, on the
 /// cores that the device leaves free.
-const FRONT_RPS_PER_CORE: f64 = 800.0;
+const FRONT_RPS_PER_CORE: f64 = 400.0;
 
 /// The demand of one tenant.
 #[derive(Clone, Copy, Debug, PartialEq)]

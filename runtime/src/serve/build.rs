@@ -79,7 +79,7 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Setup> {
     let samples: Arc<dyn SampleStore> = Arc::new(SqliteSamples::open(&config.server.samples_file(), config.retraining.stored_samples)?);
     let arbiters = vec![Arbiter::new()];
     let models = config.tenants.iter().map(|tenant| TenantModel { tenant: tenant.name.clone(), spec: tenant.model.clone() }).collect();
-    let spares = usize::from(config.planner.preload);
+    let spares = if config.planner.preload { config.planner.spares as usize } else { 0 };
     let runtime = runtime_of(&arbiters[0]).await?;
     let launcher = Arc::new(Launcher::new(super::worker_binary()?, Arc::clone(&device), Arc::clone(&store), runtime, models, spares));
     let mut measured = Vec::new();

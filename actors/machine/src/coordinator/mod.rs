@@ -31,6 +31,8 @@ pub struct CoordinatorMachine {
     forecasters: Vec<Decaying>,
     /// Observed ÷ curve service time, by tenant.
     ratios: Vec<f64>,
+    /// Answered in time while overloaded ÷ what the curve promises, by tenant.
+    yields: Vec<f64>,
     costs: Costs,
     tick: Tick,
     /// The last one handed out.
@@ -70,6 +72,7 @@ impl CoordinatorMachine {
         CoordinatorMachine {
             forecasters: vec![Decaying::default(); config.tenants.len()],
             ratios: vec![1.0; config.tenants.len()],
+            yields: vec![1.0; config.tenants.len()],
             costs: Costs::new(&config),
             config,
             tick: Tick::default(),

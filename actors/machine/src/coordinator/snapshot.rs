@@ -14,10 +14,19 @@ const RECOVERS: f64 = 0.5;
 const RATIO_BOUND: f64 = 4.0;
 /// Weight of one second's service times.
 const RATIO_ALPHA: f64 = 0.1;
+/// Share of a second's requests missed from which its answers are taken for all that the tenant's instances give.
+const OVERLOADED: f64 = 0.05;
+/// Weight of an overloaded second in what the instances are believed to give.
+const YIELD_ALPHA: f64 = 0.3;
+/// Weight of a second without overload, which shows nothing: the belief fades back to the curve's.
+const YIELD_FADES: f64 = 0.01;
+/// Least yield believed.
+const LEAST_YIELD: f64 = 0.2;
 
 impl CoordinatorMachine {
     /// Takes in one second.
     pub(super) fn observe(&mut self, ticks: &[TenantTick]) {
+        let believed = self.capacity_rps();
         for (index, tick) in ticks.iter().enumerate().take(self.forecasters.len()) {
             let telemetry = &tick.telemetry;
             let seconds = if telemetry.seconds > 0.0 { telemetry.seconds } else { 1.0 };
@@ -25,6 +34,15 @@ impl CoordinatorMachine {
             if telemetry.batches > 0 && telemetry.service_ratio.is_finite() {
                 let seen = telemetry.service_ratio.clamp(1.0 / RATIO_BOUND, RATIO_BOUND);
                 self.ratios[index] += RATIO_ALPHA * (seen - self.ratios[index]);
+            }
+            let missed = (telemetry.late + telemetry.shed) as f64;
+            let yields = &mut self.yields[index];
+            if missed > OVERLOADED * telemetry.arrivals as f64 && believed[index] > 0.0 && telemetry.lanes_up > 0 {
+                // Whatever the curve says: this is what was answered in time while more was asked for.
+                let seen = *yields * telemetry.ok as f64 / seconds / believed[index];
+                *yields += YIELD_ALPHA * (seen.clamp(LEAST_YIELD, 1.0) - *yields);
+            } else {
+                *yields += YIELD_FADES * (1.0 - *yields);
             }
         }
     }
@@ -59,7 +77,7 @@ impl CoordinatorMachine {
                 Some(curve) => (curve, 1.0),
                 None => (&planning.curve, f64::from(profile.compute_slices) * gpu.cores_per_slice),
             };
-            let rps = slowed(curve, ratio).capacity_rps(share, planning.slo_ms, self.config.utilisation);
+            let rps = slowed(curve, ratio).capacity_rps(share, planning.slo_ms, self.config.utilisation) * self.yields[tenant];
             if rps.is_finite() { rps.max(0.0) } else { 0.0 }
         };
         gpu.catalog.profiles.iter().enumerate().map(capacity).collect()

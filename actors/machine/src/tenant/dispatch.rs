@@ -47,7 +47,7 @@ impl TenantMachine {
         let end = |lane: &Lane| {
             let last = rows.min(u64::from(lane.best.0)).max(u64::from(request.rows));
             let before_us = (rows - last) as f64 / rate.max(1e-9);
-            lane.starts(now) + Duration::from_micros(before_us.min(1e12) as u64) + lane.speed.expected(last as u32)
+            lane.ends(now, last as u32) + Duration::from_micros(before_us.min(1e12) as u64)
         };
         self.up().map(end).min()
     }
@@ -60,9 +60,9 @@ impl TenantMachine {
         }
     }
 
-    /// When a waiting request becomes unreachable, executors being free by then.
+    /// When a waiting request becomes unreachable at the latest, wherever it might still go.
     pub(super) fn doom(&self, request: &Waiting) -> Time {
-        let latest = self.up().map(|l| request.deadline - l.speed.expected(request.rows)).max();
+        let latest = self.up().map(|l| request.deadline - l.speed.computing(request.rows)).max();
         latest.unwrap_or(request.deadline) + Duration::from_micros(1)
     }
 
@@ -117,9 +117,9 @@ impl TenantMachine {
     /// Serving it regardless makes all behind it late as well, until every batch holds one request.
     fn batch_for(&self, now: Time, lane: &Lane, limit: u32) -> Option<(Time, Range<usize>)> {
         let start = lane.starts(now);
-        let fits = |w: &Waiting| start + lane.speed.expected(w.rows) <= w.deadline;
-        let ends = |rows| start + lane.speed.cautious(rows, self.config.caution);
-        let mut range = self.queue.pick(limit, start + lane.speed.expected(1), fits, ends)?;
+        let fits = |w: &Waiting| start + lane.span(w.rows) <= w.deadline;
+        let ends = |rows| start + lane.span(rows) + lane.speed.margin(rows, self.config.caution);
+        let mut range = self.queue.pick(limit, start + lane.span(1), fits, ends)?;
         let best = lane.best.0.min(limit);
         if self.queue.rows_of(&range) * 4 < best * 3
             && let Some(later) = self.queue.pick(limit, ends(best), fits, ends)
@@ -127,7 +127,7 @@ impl TenantMachine {
         {
             range = later;
         }
-        Some((start + lane.speed.expected(self.queue.rows_of(&range)), range))
+        Some((start + lane.span(self.queue.rows_of(&range)), range))
     }
 
     fn send(&mut self, now: Time, position: usize, range: Range<usize>) {

@@ -77,9 +77,14 @@ impl Lane {
         soonest_start(now, self.executors, self.in_flight.iter().map(|b| b.expected_end).collect())
     }
 
+    /// What a batch of `rows` given to it now would take once its turn has come.
+    pub fn span(&self, rows: u32) -> Duration {
+        if self.free() > 0 || !self.up() { self.speed.expected(rows) } else { self.speed.computing(rows) }
+    }
+
     /// When a batch of `rows` given to it now would end.
     pub fn ends(&self, now: Time, rows: u32) -> Time {
-        self.starts(now) + self.speed.expected(rows)
+        self.starts(now) + self.span(rows)
     }
 
     /// Whether a request expected to be late may be tried on it.
@@ -89,7 +94,7 @@ impl Lane {
 
     /// Puts a batch in flight.
     pub fn send(&mut self, now: Time, batch: BatchId, work: Work, requests: Vec<Waiting>, rows: u32, stall: Duration) {
-        let expected = self.speed.expected(rows);
+        let expected = self.span(rows);
         let at_once = self.free() > 0;
         let expected_end = self.starts(now) + expected;
         let stalls = expected_end + stall.max(expected * 10);
@@ -107,6 +112,11 @@ impl Lane {
         let gap = done.at_once.then(|| now.since(done.sent).saturating_sub(compute));
         self.speed.observe(done.rows, compute, gap);
         self.rate(slo);
+    }
+
+    /// Observed ÷ curve at its best batch: what its throughput is to be corrected by.
+    pub fn ratio(&self) -> f64 {
+        self.speed.ratio(self.best.0)
     }
 
     fn rate(&mut self, slo: Duration) {

@@ -145,7 +145,7 @@ impl TenantMachine {
     pub fn finished(&mut self, now: Time, batch: BatchId, compute: Duration) {
         let Some((position, done)) = self.take(batch) else { return };
         self.lanes[position].observe(now, &done, compute, self.config.slo);
-        self.ratio += LANES_ALPHA * (self.lanes[position].speed.ratio() - self.ratio);
+        self.ratio += LANES_ALPHA * (self.lanes[position].ratio() - self.ratio);
         match done.work {
             Work::Evaluation(eval) => self.outbox.push_back(TenantWish::Evaluated { eval, batch }),
             Work::Requests => self.serve(now, &done),
@@ -194,7 +194,7 @@ impl TenantMachine {
     /// Ends the second that the next [`Telemetry`] starts after.
     pub fn second(&mut self, now: Time) -> Telemetry {
         let up = self.lanes.iter().filter(|l| l.up());
-        let (lanes_up, ratios) = up.fold((0, 0.0), |(n, sum), lane| (n + 1, sum + lane.speed.ratio()));
+        let (lanes_up, ratios) = up.fold((0, 0.0), |(n, sum), lane| (n + 1, sum + lane.ratio()));
         Telemetry {
             queue_depth: self.queue.len() as u64,
             in_flight: self.in_flight(),

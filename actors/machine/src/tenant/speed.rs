@@ -10,10 +10,12 @@ use crate::Time;
 
 /// Weight of one observation in the correction.
 const ALPHA: f64 = 0.2;
+/// Weight of one observation in the corrections of other batch sizes.
+const FORGET: f64 = 0.01;
 /// A curve is believed to be wrong by this factor at most: beyond it something else is wrong (a hiccup, a debugger).
 const CLAMP: f64 = 10.0;
-/// Deviation assumed before any was seen, as a share of the expectation.
-const FIRST_DEVIATION: f64 = 0.1;
+/// Deviation assumed at least, as a share of the expectation.
+const LEAST_DEVIATION: f64 = 0.2;
 /// When the way to the worker and back takes more than this share of the computation, a batch ahead keeps the executor busy.
 const AHEAD_PAYS: f64 = 0.15;
 
@@ -22,8 +24,12 @@ const AHEAD_PAYS: f64 = 0.15;
 pub(super) struct Speed {
     /// By rows (index 0 is unused), from the curve, never falling.
     base_us: Vec<f64>,
-    ratio: f64,
-    deviation: f64,
+    /// Observed ÷ curve until a batch was seen.
+    first_ratio: f64,
+    /// Observed ÷ curve by size of the batch: entry k is for 2^k rows and more, less than twice as many.
+    ratios: Vec<Option<f64>>,
+    /// Mean deviation of a computation from its expectation.
+    deviation_us: f64,
     /// From dispatch to answer, less the computation.
     overhead_us: f64,
     observed: bool,
@@ -42,29 +48,62 @@ impl Speed {
             let last = base_us[base_us.len() - 1];
             base_us.push(if us.is_finite() { us.max(last) } else { last });
         }
-        Speed { base_us, ratio: ratio.clamp(1.0 / CLAMP, CLAMP), deviation: FIRST_DEVIATION, overhead_us: 0.0, observed: false }
+        let ratios = vec![None; bucket(max_batch.max(1)) + 1];
+        let first_ratio = ratio.clamp(1.0 / CLAMP, CLAMP);
+        Speed { base_us, first_ratio, ratios, deviation_us: 0.0, overhead_us: 0.0, observed: false }
     }
 
-    /// Observed ÷ curve.
-    pub fn ratio(&self) -> f64 {
-        self.ratio
+    /// Observed ÷ curve for batches of `rows`; for a size that was not seen yet, what the next smaller one says, else the next larger.
+    pub fn ratio(&self, rows: u32) -> f64 {
+        let own = bucket(rows).min(self.ratios.len() - 1);
+        let smaller = (0..=own).rev().find(|&k| self.ratios[k].is_some());
+        let seen = smaller.or_else(|| (own..self.ratios.len()).find(|&k| self.ratios[k].is_some()));
+        seen.map_or(self.first_ratio, |k| self.implied(k, own))
     }
 
-    /// Expected time of a batch of `rows`.
+    /// What batches of entry `from` say of those of entry `of`.
+    ///
+    /// What a small batch takes longer than its curve is mostly paid once a batch (cold caches, weights read from memory, the wait for
+    /// the next quota), so a larger one is taken to exceed its curve by as much, not by as many times: or small batches would make
+    /// large ones look hopeless, and they would never be tried.
+    fn implied(&self, from: usize, of: usize) -> f64 {
+        let ratio = self.ratios[from].unwrap_or(self.first_ratio);
+        if of <= from || ratio <= 1.0 {
+            return ratio;
+        }
+        1.0 + (ratio - 1.0) * self.base(1 << from) / self.base(1 << of)
+    }
+
+    /// Expected time of the computation alone: what a batch adds when it waits in the worker behind another, for its way to the worker
+    /// passes meanwhile.
+    pub fn computing(&self, rows: u32) -> Duration {
+        duration(self.base(rows) * self.ratio(rows))
+    }
+
+    /// Expected time of a batch of `rows` that is sent to an executor with nothing to do.
     pub fn expected(&self, rows: u32) -> Duration {
-        duration(self.base(rows) * self.ratio + self.overhead_us)
+        duration(self.base(rows) * self.ratio(rows) + self.overhead_us)
     }
 
-    /// The same with `caution` mean deviations on top.
-    pub fn cautious(&self, rows: u32, caution: f64) -> Duration {
-        duration(self.base(rows) * (self.ratio + caution * self.deviation) + self.overhead_us)
+    /// `caution` mean deviations of a computation; as long for a large batch as for a small one, for it is mostly the wait for a quota.
+    pub fn margin(&self, rows: u32, caution: f64) -> Duration {
+        let deviation_us = self.deviation_us.max(LEAST_DEVIATION * self.base(rows));
+        Duration::from_micros((caution * deviation_us).clamp(0.0, 1e12) as u64)
     }
 
     /// Takes in one batch; `gap` is what it took beyond the computation, when it did not wait in the worker.
     pub fn observe(&mut self, rows: u32, compute: Duration, gap: Option<Duration>) {
         let seen = (compute.as_secs_f64() * 1e6 / self.base(rows)).clamp(1.0 / CLAMP, CLAMP);
-        self.deviation += ALPHA * ((seen - self.ratio).abs() - self.deviation);
-        self.ratio += ALPHA * (seen - self.ratio);
+        let (before, own) = (self.ratio(rows), bucket(rows).min(self.ratios.len() - 1));
+        self.deviation_us += ALPHA * ((seen - before).abs() * self.base(rows) - self.deviation_us);
+        self.ratios[own] = Some(before + ALPHA * (seen - before));
+        // Sizes that are not dispatched at present must not keep what a hiccup once taught them.
+        for other in (0..self.ratios.len()).filter(|&other| other != own) {
+            let implied = self.implied(own, other);
+            if let Some(ratio) = &mut self.ratios[other] {
+                *ratio += FORGET * (implied - *ratio);
+            }
+        }
         if let Some(gap) = gap {
             let gap_us = gap.as_secs_f64() * 1e6;
             let alpha = if self.observed { ALPHA } else { 1.0 };
@@ -75,15 +114,19 @@ impl Speed {
 
     /// Whether one batch should wait in the worker while another is computed.
     pub fn ahead_pays(&self) -> bool {
-        self.observed && self.overhead_us > AHEAD_PAYS * self.base(1) * self.ratio
+        self.observed && self.overhead_us > AHEAD_PAYS * self.base(1) * self.ratio(1)
     }
 
-    /// Batch of the highest throughput whose expected time leaves half of the SLO for waiting, and that throughput in rows per
-    /// microsecond on one executor. When none does: the smallest batch.
+    /// Batch of the highest throughput for which two computations and one way to the worker and back fit into the SLO (a request waits
+    /// for the batch before its own), and that throughput in rows per microsecond on one executor. When none does: the smallest batch.
+    ///
+    /// The way is no part of the throughput: it passes while the executor computes the batch before.
     pub fn best(&self, slo: Duration) -> (u32, f64) {
-        let rate = |rows: u32| f64::from(rows) / self.expected(rows).as_micros().max(1) as f64;
+        let compute = |rows: u32| self.base(rows) * self.ratio(rows);
+        let rate = |rows: u32| f64::from(rows) / compute(rows).max(1.0);
+        let room = slo.as_micros() as f64 - self.overhead_us;
         let most = self.base_us.len() as u32 - 1;
-        let fitting = (1..=most).take_while(|&rows| self.expected(rows) <= slo / 2);
+        let fitting = (1..=most).take_while(|&rows| 2.0 * compute(rows) <= room);
         fitting.map(|rows| (rows, rate(rows))).fold((1, rate(1)), |best, next| if next.1 >= best.1 { next } else { best })
     }
 
@@ -97,6 +140,11 @@ impl Speed {
 /// 5 ms per batch and 1 ms per row: the order of magnitude of a small model on one core, until service times correct it.
 fn unknown_curve() -> Curve {
     Curve { points: vec![CurvePoint { batch: 1, core_ms: 6.0 }, CurvePoint { batch: 65, core_ms: 70.0 }] }
+}
+
+/// The entry of a batch size.
+fn bucket(rows: u32) -> usize {
+    rows.max(1).ilog2() as usize
 }
 
 fn duration(us: f64) -> Duration {
@@ -126,7 +174,9 @@ mod tests {
     fn the_expectation_is_the_curve_scaled_by_the_share() {
         assert_eq!(speed(1.0).expected(4), Duration::from_micros(2000));
         assert_eq!(speed(0.5).expected(4), Duration::from_micros(4000));
-        assert!(speed(1.0).cautious(4, 1.0) > speed(1.0).expected(4));
+        let mut unsteady = speed(1.0);
+        unsteady.observe(4, speed(1.0).expected(4) * 2, None);
+        assert!(unsteady.margin(1, 1.0) > speed(1.0).margin(1, 1.0));
     }
 
     #[test]
@@ -135,12 +185,23 @@ mod tests {
         for _ in 0..50 {
             speed.observe(4, Duration::from_millis(4), Some(Duration::from_micros(50)));
         }
-        assert!((speed.ratio() - 2.0).abs() < 0.01);
+        assert!((speed.ratio(1) - 2.0).abs() < 0.01);
         assert_eq!(speed.expected(4), Duration::from_micros(4050));
         for _ in 0..50 {
             speed.observe(4, Duration::from_secs(60), None);
         }
-        assert!(speed.ratio() <= CLAMP);
+        assert!(speed.ratio(1) <= CLAMP);
+    }
+
+    #[test]
+    fn a_slow_small_batch_does_not_make_a_large_one_look_hopeless() {
+        let mut speed = speed(1.0);
+        let (one, eight) = (speed.expected(1), speed.expected(8));
+        for _ in 0..100 {
+            speed.observe(1, one * 3, None);
+        }
+        let excess = speed.expected(1) - one;
+        assert!(speed.expected(8) <= eight + excess + Duration::from_micros(1), "{:?} {eight:?} {excess:?}", speed.expected(8));
     }
 
     #[test]

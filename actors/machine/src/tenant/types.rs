@@ -51,7 +51,7 @@ impl Default for TenantConfig {
             eval_limit: 64,
             curve: Curve::default(),
             accuracy_window: 200,
-            caution: 1.0,
+            caution: 0.5,
             stall: Duration::from_secs(10),
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! <this process's cgroup>/migrator-<pid>-<start>-<n>/   low weight: the server outside is scheduled first
 //!     i<id>/      one instance: quota = share × period, memory bound, weight by share
-//!     staging/    idle class: runs on what the instances leave over, and is never starved completely
+//!     staging/    a bounded share with a weight of its own: a preload ends in seconds however busy the instances are
 //! ```
 
 use std::fs;
@@ -24,6 +24,13 @@ const TREE_WEIGHT: u64 = 80;
 
 /// Weight of an instance per core of its share; what one core's worth of instances has against the staging area's 1.
 const WEIGHT_PER_CORE: f64 = 100.0;
+
+/// Weight of the staging area beside the instances'. As an idle-class group (tried first) a preload of half a second took 20 to 50 s on
+/// full cores, and the plan it was for was out of date.
+const STAGING_WEIGHT: u64 = 40;
+
+/// Most cores that preloading takes, however many workers are staged.
+const STAGING_CORES: f64 = 0.5;
 
 /// Part of its quota that an instance may carry over to the next period, so that what a late tick or wake-up made it miss is
 /// not lost: without it a full core of 4 slices got 0.92 (`measure_proportionality`).
@@ -96,9 +103,8 @@ impl Cgroups {
         }
         self.set_weight(&self.cpu, TREE_WEIGHT)?;
         let staging = self.make_leaf("staging")?;
-        self.set_weight(&staging, 1)?;
-        // Since Linux 5.15: anything that wakes up in an instance preempts at once. Without it only the weight holds.
-        let _ = fs::write(staging.join("cpu.idle"), "1");
+        self.set_weight(&staging, STAGING_WEIGHT)?;
+        self.set_quota(&staging, STAGING_CORES)?;
         let probe = self.make_leaf("probe")?;
         self.set_quota(&probe, 1.0)?;
         self.remove_leaf("probe")
