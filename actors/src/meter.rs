@@ -2,7 +2,7 @@
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use migrator_machine::tenant::Totals;
-use migrator_machine::{MigrationReport, Violation};
+use migrator_machine::{Invariant, MigrationReport, Violation};
 use migrator_solver::Report;
 
 /// Buckets of `migrator_request_seconds`: 0.5 ms to 5 s, about 1.6-fold.
@@ -62,6 +62,22 @@ pub fn restarted(tenant: &str) {
 pub fn instances(tenant: &str, task: &'static str, count: f64, slices: f64) {
     gauge!("migrator_instances", "tenant" => tenant.to_owned(), "task" => task).set(count);
     gauge!("migrator_compute_slices", "tenant" => tenant.to_owned(), "task" => task).set(slices);
+}
+
+/// Makes the series that count rare events exist from the start, at 0: an alert on a rate needs a first value.
+pub fn register(tenants: &[&str]) {
+    for tenant in tenants {
+        counter!("migrator_worker_restarts_total", "tenant" => (*tenant).to_owned()).increment(0);
+        for result in ["published", "kept", "failed"] {
+            counter!("migrator_retrainings_total", "tenant" => (*tenant).to_owned(), "result" => result).increment(0);
+        }
+    }
+    for invariant in Invariant::ALL {
+        counter!("migrator_invariant_violations_total", "id" => invariant.id()).increment(0);
+    }
+    for result in ["complete", "partial"] {
+        counter!("migrator_reconfigurations_total", "result" => result).increment(0);
+    }
 }
 
 /// Registers help texts; call once after the recorder is installed.

@@ -176,6 +176,8 @@ impl CoordinatorActor {
                     tracing::info!(generation = generation.0, took_s = report.took_s, lost_s = report.lost_s, "reconfiguration done");
                     actor.remember(&report, from, to);
                     actor.machine.migrated(actor.now(), &report);
+                    // What is ready now need not wait for the next second to be seen.
+                    actor.look(ctx);
                 }
                 Err(reason) => actor.machine.refused(actor.now(), generation, &reason),
             }

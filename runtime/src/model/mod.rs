@@ -5,7 +5,7 @@ mod list;
 mod train;
 mod worker;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -39,12 +39,12 @@ fn open(args: &StoreArgs) -> anyhow::Result<Store> {
     Ok(Store::open(&folder)?)
 }
 
-fn load(path: &std::path::Path) -> anyhow::Result<Config> {
+fn load(path: &Path) -> anyhow::Result<Config> {
     Config::load(path).map_err(|errors| anyhow::anyhow!("{errors}"))
 }
 
 /// The configuration with its state folder, the tenant, and the store, made when absent.
-fn tenant_of(config: &PathBuf, state_dir: Option<&PathBuf>, name: &str) -> anyhow::Result<(Config, TenantConfig, Store)> {
+fn tenant_of(config: &Path, state_dir: Option<&PathBuf>, name: &str) -> anyhow::Result<(Config, TenantConfig, Store)> {
     let mut config = load(config)?;
     if let Some(dir) = state_dir {
         config.server.state_dir.clone_from(dir);

@@ -140,6 +140,8 @@ struct Builder<'c> {
 
 impl Builder<'_> {
     fn actors(self, arbiters: Vec<Arbiter>) -> anyhow::Result<Setup> {
+        let names: Vec<&str> = self.config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+        migrator_actors::meter::register(&names);
         let mut fronts: BTreeMap<String, Arc<dyn TenantFront>> = BTreeMap::new();
         let mut tenants = Vec::new();
         for (index, tenant) in self.config.tenants.iter().enumerate() {

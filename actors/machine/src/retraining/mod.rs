@@ -209,6 +209,8 @@ impl RetrainingMachine {
                 self.learn(&trained, 0.0);
                 self.note = reason.to_string();
                 if reason != DiscardReason::Unusable {
+                    // The version that stays in service was validated as well: this is what it can do while the data are as they are.
+                    self.validated = Some(trained.before);
                     self.record(&trained, None);
                 }
                 self.discard(reason);
