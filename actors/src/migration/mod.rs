@@ -226,7 +226,11 @@ impl Handler<AskInventory> for MigrationActor {
                     id: *id,
                     site: instance.site,
                     task: bound.map(|bound| bound.task),
-                    ready_in_s: if bound.is_some_and(|bound| matches!(bound.state, BoundState::Lost | BoundState::Loading)) { 1.0 } else { 0.0 },
+                    ready_in_s: if bound.is_some_and(|bound| matches!(bound.state, BoundState::Lost | BoundState::Loading)) {
+                        1.0
+                    } else {
+                        0.0
+                    },
                 },
                 version: bound.and_then(|bound| bound.version),
                 text: bound.map_or("idle", |bound| bound.state.text(bound.task.kind)),

@@ -233,7 +233,16 @@ impl Default for DeviceConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        PlannerConfig { policy: Policy::Ilp, slot_s: 1.0, horizon_s: 300.0, time_limit_ms: 250, dwell_s: 3.0, min_gain: 0.005, preload: true, spares: 2 }
+        PlannerConfig {
+            policy: Policy::Ilp,
+            slot_s: 1.0,
+            horizon_s: 300.0,
+            time_limit_ms: 250,
+            dwell_s: 3.0,
+            min_gain: 0.005,
+            preload: true,
+            spares: 2,
+        }
     }
 }
 

@@ -31,9 +31,9 @@ pub struct LoadPlan {
 }
 
 impl LoadPlan {
-    /// A plan with the usual bounds: 64 connections per tenant, 10 s timeout, seed 1.
+    /// A plan with the usual bounds: 512 connections per tenant (fewer would close the loop when answers are slow), 10 s timeout, seed 1.
     pub fn new(url: impl Into<String>, tenants: Vec<TenantLoad>, duration: Duration) -> Self {
-        LoadPlan { url: url.into(), tenants, duration, seed: 1, connections: 64, timeout: Duration::from_secs(10), stop: Stop::default() }
+        LoadPlan { url: url.into(), tenants, duration, seed: 1, connections: 512, timeout: Duration::from_secs(10), stop: Stop::default() }
     }
 }
 

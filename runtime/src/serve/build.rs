@@ -121,8 +121,14 @@ async fn measure(launcher: &Arc<Launcher>, id: TenantId, tenant: &TenantConfig) 
     let started = launcher.stage(Task::inference(id)).await.with_context(|| format!("tenant {:?}", tenant.name))?;
     let points: Vec<CurvePoint> = started.timings.iter().map(|&(batch, core_ms)| CurvePoint { batch, core_ms }).collect();
     let text: Vec<String> = points.iter().map(|point| format!("{}: {:.2}", point.batch, point.core_ms)).collect();
-    tracing::info!(tenant = tenant.name, version = started.version, load_s = started.seconds, memory_mib = started.memory_mib,
-        "measured; core ms by batch {}", text.join(", "));
+    tracing::info!(
+        tenant = tenant.name,
+        version = started.version,
+        load_s = started.seconds,
+        memory_mib = started.memory_mib,
+        "measured; core ms by batch {}",
+        text.join(", ")
+    );
     let measured = Measured { curve: Curve { points }, memory_mib: started.memory_mib, load_s: started.seconds };
     launcher.keep(id, started);
     Ok(measured)
@@ -151,8 +157,7 @@ impl Builder<'_> {
             fronts.insert(tenant.name.clone(), Arc::new(ActorFront { address: address.clone(), spec, flags }));
             tenants.push(TenantActors { tenant: address, retraining });
         }
-        let migration =
-            MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone()).start();
+        let migration = MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone()).start();
         let (view, seen) = watch::channel(Arc::new(View::default()));
         let parts = CoordinatorParts {
             config: self.planning(),
@@ -218,11 +223,8 @@ impl Builder<'_> {
             prior_core_s: 3.0 * self.measured[index].curve.core_ms(batch) / f64::from(batch) / 1000.0,
             ..RetrainingConfig::default()
         };
-        let export = ExportSpec {
-            max_samples: how.max_samples as usize,
-            replay_share: how.replay_share,
-            held_out_share: how.held_out_share,
-        };
+        let export =
+            ExportSpec { max_samples: how.max_samples as usize, replay_share: how.replay_share, held_out_share: how.held_out_share };
         Ok(RetrainingActor::new(RetrainingParts {
             name: tenant.name.clone(),
             spec: Arc::clone(spec),
@@ -242,11 +244,7 @@ impl Builder<'_> {
         let planner = &self.config.planner;
         let tenants = self.config.tenants.iter().zip(&self.measured);
         CoordinatorConfig {
-            gpus: self
-                .gpus
-                .iter()
-                .map(|gpu| GpuConfig { catalog: gpu.catalog.clone(), cores_per_slice: gpu.cores_per_slice })
-                .collect(),
+            gpus: self.gpus.iter().map(|gpu| GpuConfig { catalog: gpu.catalog.clone(), cores_per_slice: gpu.cores_per_slice }).collect(),
             tenants: tenants
                 .map(|(tenant, measured)| TenantPlanning {
                     name: tenant.name.clone(),
