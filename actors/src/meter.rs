@@ -3,7 +3,7 @@
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use migrator_machine::tenant::Totals;
 use migrator_machine::{Invariant, MigrationReport, Violation};
-use migrator_solver::Report;
+use migrator_solver::{Report, SolveStatus};
 
 /// Buckets of `migrator_request_seconds`: 0.5 ms to 5 s, about 1.6-fold.
 pub const LATENCY_BUCKETS_S: [f64; 20] =
@@ -32,7 +32,12 @@ pub fn solved(report: &Report) {
     histogram!("migrator_plan_solve_milliseconds").record(report.solve_ms);
     gauge!("migrator_plan_gap").set(report.gap);
     gauge!("migrator_plan_objective").set(report.objective);
-    let status = format!("{:?}", report.status).to_lowercase();
+    let status = match report.status {
+        SolveStatus::Optimal => "optimal",
+        SolveStatus::TimeLimit => "time_limit",
+        SolveStatus::Greedy => "greedy",
+        SolveStatus::Kept => "kept",
+    };
     counter!("migrator_plan_solves_total", "status" => status).increment(1);
 }
 

@@ -11,7 +11,7 @@ use crate::harness::{DEADLINE, Heavy, Server, World, data, settled};
 /// Seconds until the other tenant has its turn.
 const TURN_S: f64 = 4.0;
 /// Reconfigurations that must happen.
-const WANTED: u64 = 3;
+const WANTED: u64 = 2;
 /// Most requests/s: this process and the server's front take their share of the cores too.
 const MOST_RPS: f64 = 150.0;
 

@@ -64,11 +64,13 @@ pub struct Limits {
     pub max_body: usize,
     /// Threads that answer HTTP.
     pub workers: usize,
+    /// Seconds that connections get to finish when the server stops.
+    pub drain_s: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_body: 64 << 20, workers: 2 }
+        Limits { max_body: 64 << 20, workers: 2, drain_s: 10 }
     }
 }
 
@@ -129,9 +131,10 @@ fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
 /// When the address cannot be bound; the message names it.
 pub fn start(state: AppState, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
     let workers = state.limits.workers.max(1);
+    let drain_s = state.limits.drain_s;
     let state = web::Data::new(state);
     let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(route::routes)).workers(workers).disable_signals();
-    let server = server.bind((host, port)).map_err(|e| cannot_listen(host, port, &e))?;
+    let server = server.shutdown_timeout(drain_s).bind((host, port)).map_err(|e| cannot_listen(host, port, &e))?;
     let port = server.addrs().first().map_or(port, std::net::SocketAddr::port);
     Ok((server.run(), port))
 }

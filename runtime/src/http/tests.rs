@@ -101,7 +101,7 @@ fn front() -> Front {
     let tenants = fakes.iter().map(|(name, fake)| (name.clone(), Arc::clone(fake) as Arc<dyn TenantFront>)).collect();
     let (view, receiver) = watch::channel(Arc::new(View::default()));
     let draining = Arc::new(AtomicBool::new(false));
-    let limits = Limits { max_body: 1 << 20, workers: 1 };
+    let limits = Limits { max_body: 1 << 20, workers: 1, drain_s: 1 };
     let state = web::Data::new(AppState::new(tenants, receiver, Arc::clone(&draining), limits));
     Front { fakes, state, view, draining }
 }

@@ -50,7 +50,11 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         }
     };
     let draining = Arc::new(AtomicBool::new(false));
-    let limits = Limits { max_body: config.server.max_body_mib as usize * 1024 * 1024, workers: http_threads() };
+    let limits = Limits {
+        max_body: config.server.max_body_mib as usize * 1024 * 1024,
+        workers: http_threads(),
+        drain_s: config.server.drain_s.ceil() as u64,
+    };
     let fronts = setup.fronts.clone();
     let state = AppState::new(fronts, setup.view.clone(), Arc::clone(&draining), limits);
     let listening = http::start(state, &config.server.host, config.server.http_port)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrator_solver::{Generation, Outcome, Problem, SolveOptions, audit, transition};
+use migrator_solver::{Generation, Outcome, Policy, Problem, SolveOptions, audit, transition};
 
 use super::types::{CoordinatorWish, Decision, Verdict};
 use super::{CoordinatorMachine, DECISIONS, Doing, MIGRATION_DEADLINE};
@@ -25,7 +25,7 @@ impl CoordinatorMachine {
         self.last_solve = Some(now);
         let problem = Box::new(self.problem(now));
         let options = SolveOptions {
-            policy: self.config.policy,
+            policy: self.policy(),
             horizon_s: self.config.horizon_s,
             time_limit_ms: self.config.time_limit_ms,
             min_gain: self.config.min_gain,
@@ -34,6 +34,13 @@ impl CoordinatorMachine {
         let deadline = now + seconds(self.config.solve_deadline_s);
         self.doing = Doing::Solving { generation: self.generation, problem: problem.clone(), deadline };
         self.outbox.push_back(CoordinatorWish::Solve { problem, previous: self.in_force.clone(), options });
+    }
+
+    /// The configured planner; a host on which nothing is in place yet is laid out by the integer program even where everything is then
+    /// to stay as it is.
+    fn policy(&self) -> Policy {
+        let bare = self.tick.instances.iter().all(Vec::is_empty);
+        if bare && self.config.policy == Policy::Keep { Policy::Ilp } else { self.config.policy }
     }
 
     /// An emergency waits for nothing; within the dwell time a solve could change nothing anyway.
