@@ -7,8 +7,6 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)
 # torch-sys would ask a Python for its PyTorch instead of `.libtorch`; cargo's [env] can set variables but not unset them.
 unexport LIBTORCH_USE_PYTORCH
 export CARGO_NET_RETRY ?= 5
-# Property tests draw the same cases each time, so that a red run is the change's doing; another number draws others.
-export PROPTEST_RNG_SEED ?= 20261121
 
 .DEFAULT_GOAL := help
 # Two heavy builds at once only wait for each other's lock, or for memory.
