@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use migrator_machine::MigrationReport;
 use migrator_mig::{Partition, Site};
-use migrator_solver::{Plan, TaskKind};
+use migrator_solver::{Plan, Task, TaskKind};
 
 use super::CoordinatorActor;
 use crate::meter;
@@ -75,6 +75,8 @@ impl CoordinatorActor {
     fn gpu_views(&self) -> Vec<GpuView> {
         let Some(seen) = &self.seen else { return Vec::new() };
         let names = &self.machine.config().tenants;
+        let serving =
+            |task: Option<Task>| task.and_then(|task| seen.tenants.get(task.tenant.index())).map_or(0, |(tenant, _)| tenant.version);
         self.parts
             .gpus
             .iter()
@@ -89,7 +91,8 @@ impl CoordinatorActor {
                         size: item.state.site.placement.size,
                         tenant: item.state.task.map(|task| names[task.tenant.index()].name.clone()),
                         task: item.state.task.map(|task| task_name(task.kind).to_owned()),
-                        version: item.version,
+                        // Every lane has the version in service, whichever its worker was started with.
+                        version: item.version.map(|loaded| loaded.max(serving(item.state.task))),
                         state: item.text.to_owned(),
                         pid: item.pid,
                     })

@@ -101,7 +101,7 @@ impl Handler<LaneLost> for TenantActor {
     fn handle(&mut self, message: LaneLost, ctx: &mut Self::Context) {
         self.lanes.remove(&message.instance);
         self.machine.lane_lost(self.clock.now(), message.instance);
-        self.upgraded(message.instance, Err("its worker is gone".to_owned()), ctx);
+        self.upgraded(message.instance, Err("its worker is gone".to_owned()));
         self.pump(ctx);
     }
 }
@@ -157,12 +157,12 @@ impl TenantActor {
         let load = async move { launcher.load_beside(&handle, tenant, version).await };
         ctx.spawn(load.into_actor(self).map(move |result, actor, ctx| {
             let result = result.map(|()| version).map_err(|error| error.chain());
-            actor.upgraded(instance, result, ctx);
+            actor.upgraded(instance, result);
             actor.pump(ctx);
         }));
     }
 
-    fn upgraded(&mut self, instance: InstanceId, result: Result<u32, String>, _: &mut Context<Self>) {
+    fn upgraded(&mut self, instance: InstanceId, result: Result<u32, String>) {
         match result {
             Ok(version) => self.switch(instance, version),
             Err(reason) => {

@@ -7,7 +7,6 @@ use migrator_machine::tenant::{Accuracy, Answer, ShedReason, Telemetry, Totals};
 
 /// Handles of a tenant's series, so that an answer costs no look-up.
 pub(super) struct Meter {
-    tenant: String,
     ok: Counter,
     late: Counter,
     error: Counter,
@@ -18,6 +17,7 @@ pub(super) struct Meter {
     slo_attainment: Gauge,
     accuracy: Gauge,
     goodput: Gauge,
+    good: Counter,
     service_ratio: Gauge,
     mean_batch: Gauge,
     version: Gauge,
@@ -28,7 +28,6 @@ impl Meter {
         let outcome = |outcome: &'static str, reason: &'static str| counter!("migrator_requests_total", "tenant" => tenant.to_owned(), "outcome" => outcome, "reason" => reason);
         let series = |name: &'static str| gauge!(name, "tenant" => tenant.to_owned());
         Meter {
-            tenant: tenant.to_owned(),
             ok: outcome("ok", ""),
             late: outcome("late", ""),
             error: outcome("error", ""),
@@ -40,6 +39,7 @@ impl Meter {
             slo_attainment: series("migrator_slo_attainment"),
             accuracy: series("migrator_accuracy"),
             goodput: series("migrator_goodput_ratio"),
+            good: counter!("migrator_goodput_millirequests_total", "tenant" => tenant.to_owned()),
             service_ratio: series("migrator_service_time_ratio"),
             mean_batch: series("migrator_batch_rows_mean"),
             version: series("migrator_model_version"),
@@ -66,14 +66,13 @@ impl Meter {
         self.arrival_rps.set(second.arrivals as f64 / second.seconds.max(0.1));
         self.service_ratio.set(second.service_ratio);
         self.mean_batch.set(second.mean_batch);
-        let attainment = super::super::meter::attainment(totals);
+        let attainment = crate::meter::attainment(totals);
         self.slo_attainment.set(attainment);
         if let Some(accuracy) = accuracy {
             self.accuracy.set(accuracy.value);
             self.goodput.set(attainment * accuracy.value);
             // A counter of correct answers cannot run backwards when the accuracy falls: it adds up second by second.
-            let good = counter!("migrator_goodput_millirequests_total", "tenant" => self.tenant.clone());
-            good.increment((second.ok as f64 * accuracy.value * 1000.0) as u64);
+            self.good.increment((second.ok as f64 * accuracy.value * 1000.0) as u64);
         }
     }
 }
