@@ -52,6 +52,7 @@ pub fn migrated(report: &MigrationReport) {
     counter!("migrator_reconfigurations_total", "result" => result).increment(1);
     histogram!("migrator_reconfiguration_seconds").record(report.took_s);
     histogram!("migrator_reconfiguration_lost_service_seconds").record(report.lost_s);
+    histogram!("migrator_reconfiguration_idle_slice_seconds").record(report.idle_slice_s);
     for took in &report.steps {
         let kind = migrator_machine::migration::StepKind::of(&took.step).name();
         histogram!("migrator_step_seconds", "step" => kind).record(took.seconds);
@@ -105,6 +106,11 @@ pub fn describe() {
     describe_counter!("migrator_reconfigurations_total", "reconfigurations carried out");
     describe_histogram!("migrator_reconfiguration_seconds", Unit::Seconds, "first step to last");
     describe_histogram!("migrator_reconfiguration_lost_service_seconds", Unit::Seconds, "service lost by a reconfiguration");
+    describe_histogram!(
+        "migrator_reconfiguration_idle_slice_seconds",
+        Unit::Seconds,
+        "slice-seconds that stood still in a reconfiguration"
+    );
     describe_histogram!("migrator_step_seconds", Unit::Seconds, "duration of a step by kind");
     describe_counter!("migrator_worker_restarts_total", "workers started again after they died");
     describe_gauge!("migrator_instances", "instances by tenant and task");

@@ -127,6 +127,8 @@ pub struct ReconfigurationView {
     pub took_s: f64,
     /// Service lost: seconds in which a tenant had less capacity than both before and after, weighted by the share missing.
     pub lost_s: f64,
+    /// Slice-seconds in which compute slices that were in use before and after stood still.
+    pub idle_slice_s: f64,
     /// Partition before and after.
     pub from: String,
     /// Partition after.

@@ -173,7 +173,13 @@ impl CoordinatorActor {
         ctx.spawn(send.into_actor(self).map(move |result, actor, ctx| {
             match result.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(report) => {
-                    tracing::info!(generation = generation.0, took_s = report.took_s, lost_s = report.lost_s, "reconfiguration done");
+                    tracing::info!(
+                        generation = generation.0,
+                        took_s = report.took_s,
+                        lost_s = report.lost_s,
+                        idle_slice_s = report.idle_slice_s,
+                        "reconfiguration done"
+                    );
                     actor.remember(&report, from, to);
                     actor.machine.migrated(actor.now(), &report);
                     // What is ready now need not wait for the next second to be seen.

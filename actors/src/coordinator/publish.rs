@@ -124,6 +124,7 @@ impl CoordinatorActor {
             at_s: report.began_s,
             took_s: report.took_s,
             lost_s: report.lost_s,
+            idle_slice_s: report.idle_slice_s,
             from,
             to,
             steps: report.by_kind().into_iter().map(|(kind, seconds)| (kind.name().to_owned(), seconds)).collect(),

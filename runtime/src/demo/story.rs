@@ -69,7 +69,10 @@ fn reconfigurations(text: &mut String, report: &LoadReport) {
     let count = all.len() as f64;
     let took: f64 = all.iter().map(|r| r.took_s).sum();
     let lost: f64 = all.iter().map(|r| r.lost_s).sum();
-    let _ = writeln!(text, "reconfigurations: {count}, {:.2} s each, {:.3} s of service lost each", took / count, lost / count);
+    let idle: f64 = all.iter().map(|r| r.idle_slice_s).sum();
+    let (took, lost, idle) = (took / count, lost / count, idle / count);
+    let _ =
+        writeln!(text, "reconfigurations: {count}, {took:.2} s each, {lost:.3} s of service lost and {idle:.3} slice-seconds idle each");
     let mut steps: BTreeMap<&str, f64> = BTreeMap::new();
     all.iter().flat_map(|r| &r.steps).for_each(|(step, seconds)| *steps.entry(step).or_default() += seconds);
     let steps: Vec<String> = steps.iter().map(|(step, seconds)| format!("{step} {:.3} s", seconds / count)).collect();

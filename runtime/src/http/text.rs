@@ -102,10 +102,10 @@ pub(super) fn partition(view: &View) -> String {
     }
     let _ = writeln!(out, "{} reconfigurations", view.reconfigurations);
     for r in &view.history {
-        let (seconds, lost) = (r.took_s, r.lost_s);
+        let (seconds, lost, idle) = (r.took_s, r.lost_s, r.idle_slice_s);
         let _ = writeln!(
             out,
-            "  at {:.1} s, plan {}: {} -> {} in {seconds:.2} s, {lost:.3} s of service lost",
+            "  at {:.1} s, plan {}: {} -> {} in {seconds:.2} s, {lost:.3} s of service lost, {idle:.3} slice-seconds idle",
             r.at_s, r.generation, r.from, r.to
         );
     }

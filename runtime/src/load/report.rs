@@ -202,8 +202,12 @@ impl LoadReport {
             return writeln!(f, "reconfigurations: none during the load");
         }
         let total = |part: fn(&Reconfiguration) -> f64| self.reconfigurations.iter().map(part).sum::<f64>();
-        let (took, lost) = (total(|r| r.took_s), total(|r| r.lost_s));
-        writeln!(f, "reconfigurations: {}, {took:.2} s in all, {lost:.2} s of service lost", self.reconfigurations.len())?;
+        let (took, lost, idle) = (total(|r| r.took_s), total(|r| r.lost_s), total(|r| r.idle_slice_s));
+        writeln!(
+            f,
+            "reconfigurations: {}, {took:.2} s in all, {lost:.2} s of service lost, {idle:.2} slice-seconds idle",
+            self.reconfigurations.len()
+        )?;
         for tenant in &self.tenants {
             let p99 = |latency: Option<Latency>| latency.map_or("-".to_owned(), |l| format!("{:.1} ms", l.p99_ms));
             let (during, rest) = (p99(tenant.during_reconfiguration), p99(tenant.rest));

@@ -25,6 +25,8 @@ pub struct Reconfiguration {
     pub took_s: f64,
     /// Service lost, seconds.
     pub lost_s: f64,
+    /// Slice-seconds idle.
+    pub idle_slice_s: f64,
     /// Partition before.
     pub from: String,
     /// Partition after.
@@ -126,6 +128,7 @@ fn reconfiguration(entry: &Value) -> Reconfiguration {
         at_s: number("at_s"),
         took_s: number("took_s"),
         lost_s: number("lost_s"),
+        idle_slice_s: number("idle_slice_s"),
         from: text("from"),
         to: text("to"),
         steps: serde_json::from_value(entry["steps"].clone()).unwrap_or_default(),

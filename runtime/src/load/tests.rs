@@ -68,8 +68,7 @@ async fn serve(mut stream: TcpStream, inferred: &AtomicU64, labelled: &AtomicU64
 }
 
 /// One reconfiguration, 1.2 s after the server's start.
-const HISTORY: &str =
-    r#"{"gpus":[],"history":[{"generation":2,"at_s":1.2,"took_s":0.3,"lost_s":0.1,"from":"a","to":"b","steps":[["drain",0.1]]}]}"#;
+const HISTORY: &str = r#"{"gpus":[],"history":[{"generation":2,"at_s":1.2,"took_s":0.3,"lost_s":0.1,"idle_slice_s":0.2,"from":"a","to":"b","steps":[["drain",0.1]]}]}"#;
 
 async fn infer(what: f32) -> Option<(u16, String)> {
     match what {

@@ -88,6 +88,7 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
     let builder = buckets(builder, "migrator_step_seconds", &meter::STEP_BUCKETS_S)?;
     let builder = buckets(builder, "migrator_reconfiguration_seconds", &meter::STEP_BUCKETS_S)?;
     let builder = buckets(builder, "migrator_reconfiguration_lost_service_seconds", &meter::STEP_BUCKETS_S)?;
+    let builder = buckets(builder, "migrator_reconfiguration_idle_slice_seconds", &meter::STEP_BUCKETS_S)?;
     let handle = builder.install_recorder().context("the metrics recorder could not be installed")?;
     meter::describe();
     Ok(handle)

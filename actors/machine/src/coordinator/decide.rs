@@ -123,7 +123,13 @@ fn seconds(seconds: f64) -> Duration {
 
 /// A migration in words.
 pub(super) fn told(report: &MigrationReport) -> String {
-    let mut text = format!("{} steps in {:.3} s, {:.3} s of service lost", report.steps.len(), report.took_s, report.lost_s);
+    let mut text = format!(
+        "{} steps in {:.3} s, {:.3} s of service lost, {:.3} slice-seconds idle",
+        report.steps.len(),
+        report.took_s,
+        report.lost_s,
+        report.idle_slice_s
+    );
     if let Some(failure) = report.failed.first() {
         let (failed, given_up) = (report.failed.len(), report.abandoned.len());
         text += &format!("; {failed} failed and {given_up} given up, first step {}: {}", failure.id, failure.reason);

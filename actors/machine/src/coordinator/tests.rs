@@ -82,6 +82,7 @@ fn report(generation: Generation) -> MigrationReport {
         began_s: 1.1,
         took_s: 2.0,
         lost_s: 0.5,
+        idle_slice_s: 1.5,
         steps: vec![],
         failed: vec![],
         abandoned: vec![],

@@ -46,8 +46,8 @@ impl Ground {
         self.created.iter().map(|(&key, &instance)| (key, instance)).collect()
     }
 
-    pub fn site(&self, instance: InstanceId) -> Option<Site> {
-        self.instances.get(&instance).map(|held| held.site)
+    pub fn site(&self, instance: InstanceId) -> Option<(usize, Site)> {
+        self.instances.get(&instance).map(|held| (held.gpu, held.site))
     }
 
     /// Whether the task is still bound to the instance.

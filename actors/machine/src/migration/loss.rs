@@ -8,57 +8,80 @@ use migrator_solver::{InstanceId, Plan, Problem, Task, TenantId};
 
 use crate::Time;
 
-/// Integrates `max(0, min(before, after) − now) ÷ min(before, after)` over time and sums it over tenants, in seconds.
+/// What a reconfiguration costs: of the tenants' service, and of the GPUs' time.
+///
+/// - Service lost: `max(0, min(before, after) − now) ÷ min(before, after)` of each tenant's capacity, integrated over time, summed over tenants.
+/// - Slices idle: `max(0, min(before, after) − now)` of the compute slices in use by any task, integrated over time. It sees what the other does
+///   not: an instance that yields to another tenant and stands still until its heir's model is loaded.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
     /// Requests/s by tenant and profile.
     capacity: Vec<Vec<f64>>,
+    /// Compute slices by GPU and profile.
+    slices: Vec<Vec<f64>>,
     /// `min(before, after)` by tenant.
     owed: Vec<f64>,
-    serving: BTreeMap<InstanceId, (TenantId, f64)>,
+    /// `min(before, after)` of the compute slices in use.
+    in_use: f64,
+    admitted: BTreeMap<InstanceId, Admitted>,
     since: Time,
     lost_s: f64,
+    idle_slice_s: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Admitted {
+    tenant: TenantId,
+    /// 0 for a retraining.
+    rps: f64,
+    slices: f64,
 }
 
 impl Loss {
     pub fn new(now: Time, problem: &Problem, plan: &Plan) -> Loss {
-        let capacity: Vec<Vec<f64>> = problem.tenants.iter().map(|tenant| tenant.capacity_rps.clone()).collect();
-        let mut loss = Loss { capacity, since: now, ..Loss::default() };
-        for instance in problem.gpus.iter().flat_map(|gpu| &gpu.instances) {
-            if let Some(task) = instance.task {
-                loss.admit(now, instance.id, instance.site, task);
+        let capacity = problem.tenants.iter().map(|tenant| tenant.capacity_rps.clone()).collect();
+        let slices = problem.gpus.iter().map(|gpu| gpu.catalog.profiles.iter().map(|p| f64::from(p.compute_slices)).collect()).collect();
+        let mut loss = Loss { capacity, slices, since: now, ..Loss::default() };
+        let (mut after, mut slices_after) = (vec![0.0; problem.tenants.len()], 0.0);
+        for (gpu, state) in problem.gpus.iter().enumerate() {
+            for instance in &state.instances {
+                if let Some(task) = instance.task {
+                    loss.admit(now, instance.id, gpu, instance.site, task);
+                }
             }
         }
-        let mut after = vec![0.0; loss.capacity.len()];
-        for allocation in plan.gpus.iter().flat_map(|gpu| &gpu.allocations) {
-            if let Some(Task { tenant, kind: Inference }) = allocation.task
-                && let Some(sum) = after.get_mut(tenant.index())
-            {
-                *sum += loss.rps(tenant, allocation.site);
+        for (gpu, planned) in plan.gpus.iter().enumerate() {
+            for allocation in &planned.allocations {
+                let Some(task) = allocation.task else { continue };
+                let admitted = loss.admitted(gpu, allocation.site, task);
+                slices_after += admitted.slices;
+                if let Some(sum) = after.get_mut(task.tenant.index()) {
+                    *sum += admitted.rps;
+                }
             }
         }
         loss.owed = loss.current().iter().zip(&after).map(|(before, after)| before.min(*after)).collect();
+        loss.in_use = loss.slices_in_use().min(slices_after);
         loss
     }
 
     /// An instance is open for a task.
-    pub fn admit(&mut self, now: Time, instance: InstanceId, site: Site, task: Task) {
+    pub fn admit(&mut self, now: Time, instance: InstanceId, gpu: usize, site: Site, task: Task) {
         self.advance(now);
-        if task.kind == Inference {
-            self.serving.insert(instance, (task.tenant, self.rps(task.tenant, site)));
-        }
+        let admitted = self.admitted(gpu, site, task);
+        self.admitted.insert(instance, admitted);
     }
 
-    /// An instance takes no more requests.
+    /// An instance takes no more requests, and no more training steps.
     pub fn close(&mut self, now: Time, instance: InstanceId) {
         self.advance(now);
-        self.serving.remove(&instance);
+        self.admitted.remove(&instance);
     }
 
-    /// Seconds of service lost until `now`.
-    pub fn lost_s(&mut self, now: Time) -> f64 {
+    /// Seconds of service lost, and slice-seconds idle, until `now`.
+    pub fn until(&mut self, now: Time) -> (f64, f64) {
         self.advance(now);
-        self.lost_s
+        (self.lost_s, self.idle_slice_s)
     }
 
     fn advance(&mut self, now: Time) {
@@ -67,22 +90,30 @@ impl Loss {
             let current = self.current();
             let missing = |(owed, has): (&f64, &f64)| if *owed > 0.0 { (owed - has).max(0.0) / owed } else { 0.0 };
             self.lost_s += seconds * self.owed.iter().zip(&current).map(missing).sum::<f64>();
+            self.idle_slice_s += seconds * (self.in_use - self.slices_in_use()).max(0.0);
             self.since = now;
         }
     }
 
     fn current(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.capacity.len()];
-        for (tenant, rps) in self.serving.values() {
-            if let Some(sum) = sums.get_mut(tenant.index()) {
-                *sum += rps;
+        for admitted in self.admitted.values() {
+            if let Some(sum) = sums.get_mut(admitted.tenant.index()) {
+                *sum += admitted.rps;
             }
         }
         sums
     }
 
-    fn rps(&self, tenant: TenantId, site: Site) -> f64 {
-        let rps = self.capacity.get(tenant.index()).and_then(|by_profile| by_profile.get(site.profile.index()));
-        rps.copied().filter(|rps| rps.is_finite()).unwrap_or(0.0).max(0.0)
+    /// By `fold`, for the sum of no floats is -0.
+    fn slices_in_use(&self) -> f64 {
+        self.admitted.values().fold(0.0, |sum, admitted| sum + admitted.slices)
+    }
+
+    fn admitted(&self, gpu: usize, site: Site, task: Task) -> Admitted {
+        let slices = self.slices.get(gpu).and_then(|by_profile| by_profile.get(site.profile.index())).copied().unwrap_or(0.0);
+        let rps = self.capacity.get(task.tenant.index()).and_then(|by_profile| by_profile.get(site.profile.index()));
+        let rps = rps.copied().filter(|rps| rps.is_finite() && task.kind == Inference).unwrap_or(0.0).max(0.0);
+        Admitted { tenant: task.tenant, rps, slices }
     }
 }

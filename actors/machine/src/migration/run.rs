@@ -53,6 +53,7 @@ impl Run {
             began_s: now.as_secs(),
             took_s: 0.0,
             lost_s: 0.0,
+            idle_slice_s: 0.0,
             steps: Vec::new(),
             failed: Vec::new(),
             abandoned: Vec::new(),
@@ -203,9 +204,9 @@ impl Run {
         self.ground.finish(&step, made);
         if let Step::Admit { target, task } = step
             && let Some(instance) = self.ground.resolve(target)
-            && let Some(site) = self.ground.site(instance)
+            && let Some((gpu, site)) = self.ground.site(instance)
         {
-            self.loss.admit(now, instance, site, task);
+            self.loss.admit(now, instance, gpu, site, task);
         }
         self.phases[id] = Phase::Done;
         self.report.steps.push(StepTook { step, seconds: now.since(first).as_secs_f64() });
@@ -281,7 +282,7 @@ impl Run {
 
     fn finished(&mut self, now: Time) -> MigrationWish {
         self.report.took_s = now.since(self.began).as_secs_f64();
-        self.report.lost_s = self.loss.lost_s(now);
+        (self.report.lost_s, self.report.idle_slice_s) = self.loss.until(now);
         self.report.created = self.ground.created();
         self.report.abandoned.sort_unstable();
         MigrationWish::Finished(self.report.clone())

@@ -183,6 +183,8 @@ pub struct MigrationReport {
     pub took_s: f64,
     /// Service lost, seconds: the share of `min(before, after)` capacity missing, integrated over time, summed over tenants.
     pub lost_s: f64,
+    /// Slices idle: compute slices in use before and after that no task used, integrated over time, slice-seconds.
+    pub idle_slice_s: f64,
     /// Steps carried out, in the order they ended.
     pub steps: Vec<StepTook>,
     /// Steps that failed for good.
