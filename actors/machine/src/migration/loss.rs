@@ -32,7 +32,7 @@ pub(super) struct Loss {
 #[derive(Clone, Copy, Debug)]
 struct Admitted {
     tenant: TenantId,
-    /// 0 for a retraining.
+    /// 0 for a retraining, and while draining.
     rps: f64,
     slices: f64,
 }
@@ -72,7 +72,19 @@ impl Loss {
         self.admitted.insert(instance, admitted);
     }
 
-    /// An instance takes no more requests, and no more training steps.
+    /// An instance takes no more requests: its slices work on what is in flight. A retraining writes its checkpoint, which moves nothing on.
+    pub fn drain(&mut self, now: Time, instance: InstanceId, task: Task) {
+        if task.kind == Inference {
+            self.advance(now);
+            if let Some(admitted) = self.admitted.get_mut(&instance) {
+                admitted.rps = 0.0;
+            }
+        } else {
+            self.close(now, instance);
+        }
+    }
+
+    /// An instance stands still.
     pub fn close(&mut self, now: Time, instance: InstanceId) {
         self.advance(now);
         self.admitted.remove(&instance);

@@ -184,8 +184,8 @@ impl Run {
             self.fail(id, reason);
             return None;
         }
-        if let Step::Drain { instance, .. } = step {
-            self.loss.close(now, instance);
+        if let Step::Drain { instance, task } = step {
+            self.loss.drain(now, instance, task);
         }
         self.phases[id] = Phase::Running { first, attempt, deadline };
         Some(MigrationWish::Do { id, step, instance: self.subject(&step), attempt })
@@ -202,6 +202,9 @@ impl Run {
     fn finish(&mut self, now: Time, id: usize, first: Time, made: Option<InstanceId>) {
         let step = self.steps[id].step;
         self.ground.finish(&step, made);
+        if let Step::Drain { instance, .. } = step {
+            self.loss.close(now, instance);
+        }
         if let Step::Admit { target, task } = step
             && let Some(instance) = self.ground.resolve(target)
             && let Some((gpu, site)) = self.ground.site(instance)

@@ -154,7 +154,7 @@ fn service_is_lost_from_the_drain_to_the_admit() {
     machine.done(now, 6, ok(6));
     let report = report(&polled(&mut machine, now));
     assert!((report.lost_s - 0.6).abs() < 1e-9, "{}", report.lost_s);
-    assert!((report.idle_slice_s - 0.6 * 4.0).abs() < 1e-9, "{}", report.idle_slice_s);
+    assert!((report.idle_slice_s - 0.5 * 4.0).abs() < 1e-9, "{}", report.idle_slice_s);
 }
 
 #[test]
