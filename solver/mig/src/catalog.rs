@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Partition, Placement, Profile, ProfileId, Site};
+use crate::{Geometry, Partition, Placement, Profile, ProfileId, Site};
 
 /// Profiles and possible placements of one GPU model; data, never computed from the model's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,30 +39,39 @@ pub enum CatalogError {
 }
 
 impl Catalog {
-    /// The 7-slice, 8-memory-slice geometry that A100, H100 and H200 share, with `memory_mib` split over the memory slices.
+    /// The 7-slice, 8-memory-slice geometry that A100, H100, H200, B200 and B300 share, with `memory_mib` split over the memory slices.
     ///
     /// Placements: NVIDIA's MIG user guide, "1g {0-6}:1, 2g {0,2,4}:2, 3g {0,4}:4, 4g {0}:4, 7g {0}:8".
     pub fn seven_slices(name: &str, memory_mib: u64) -> Catalog {
-        let slice_mib = memory_mib / 8;
-        let profile = |compute_slices: u8, memory_slices: u8, starts: &[u8]| Profile {
-            name: format!("{compute_slices}g.{}mib", slice_mib * u64::from(memory_slices)),
-            compute_slices,
-            memory_slices,
-            memory_mib: slice_mib * u64::from(memory_slices),
-            starts: starts.to_vec(),
-        };
-        Catalog {
-            name: name.to_owned(),
-            compute_slices: 7,
-            memory_slices: 8,
-            profiles: vec![
-                profile(1, 1, &[0, 1, 2, 3, 4, 5, 6]),
-                profile(2, 2, &[0, 2, 4]),
-                profile(3, 4, &[0, 4]),
-                profile(4, 4, &[0]),
-                profile(7, 8, &[0]),
-            ],
-        }
+        let profiles: [Shape; 5] = [(1, 1, &[0, 1, 2, 3, 4, 5, 6]), (2, 2, &[0, 2, 4]), (3, 4, &[0, 4]), (4, 4, &[0]), (7, 8, &[0])];
+        Catalog::of(name, memory_mib, (7, 8), &profiles)
+    }
+
+    /// [`Catalog::seven_slices`] and the 1g of double memory (`1g.20gb` on boards of 80 GB), which comes after the plain 1g.
+    ///
+    /// Placements "{0,2,4,6}:2", enum 9: `reference/nvml-mig.md` section 3.1.
+    pub fn seven_slices_and_double(name: &str, memory_mib: u64) -> Catalog {
+        let mut catalog = Catalog::seven_slices(name, memory_mib);
+        catalog.profiles.insert(1, profile(memory_mib / 8, (1, 2, &[0, 2, 4, 6])));
+        catalog
+    }
+
+    /// The 4-slice geometry of A30. Placements "1g {0-3}:1, 2g {0,2}:2, 4g {0}:4": `reference/nvml-mig.md` section 3.2.
+    pub fn four_slices(name: &str, memory_mib: u64) -> Catalog {
+        Catalog::of(name, memory_mib, (4, 4), &[(1, 1, &[0, 1, 2, 3]), (2, 2, &[0, 2]), (4, 4, &[0])])
+    }
+
+    /// The geometry of RTX PRO 6000 Blackwell: 4 compute slices on 12 memory slices.
+    ///
+    /// Placements "1g {0,3,6,9}:3, 2g {0,6}:6, 4g {0}:12": `reference/nvml-mig.md` section 3.2.
+    pub fn twelve_units(name: &str, memory_mib: u64) -> Catalog {
+        Catalog::of(name, memory_mib, (4, 12), &[(1, 3, &[0, 3, 6, 9]), (2, 6, &[0, 6]), (4, 12, &[0])])
+    }
+
+    fn of(name: &str, memory_mib: u64, (compute_slices, memory_slices): (u8, u8), profiles: &[Shape]) -> Catalog {
+        let slice_mib = memory_mib / u64::from(memory_slices);
+        let profiles = profiles.iter().map(|&shape| profile(slice_mib, shape)).collect();
+        Catalog { name: name.to_owned(), compute_slices, memory_slices, profiles }
     }
 
     /// Checks that every placement lies on the GPU.
@@ -110,6 +119,13 @@ impl Catalog {
         })
     }
 
+    /// What an operator calls a profile: `3g`, or the vendor's name where a smaller profile has as many compute slices.
+    pub fn short_name(&self, id: ProfileId) -> String {
+        let profile = self.profile(id);
+        let first = self.profiles.iter().position(|other| other.compute_slices == profile.compute_slices);
+        if first == Some(id.index()) { format!("{}g", profile.compute_slices) } else { profile.name.clone() }
+    }
+
     /// Every place an instance may lie, by start and then by profile: 14 on a 7-slice GPU.
     pub fn sites(&self) -> Vec<Site> {
         let mut sites: Vec<Site> = self
@@ -123,12 +139,22 @@ impl Catalog {
         sites
     }
 
+    /// The sites that overlap none of `pinned`.
+    pub fn sites_around(&self, pinned: &[Site]) -> Vec<Site> {
+        let mut sites = self.sites();
+        sites.retain(|site| !pinned.iter().any(|pin| pin.placement.overlaps(site.placement)));
+        sites
+    }
+
     /// Every legal partition, partial ones and the empty one included: 298 on a 7-slice GPU.
     pub fn partitions(&self) -> Vec<Partition> {
-        let sites = self.sites();
+        self.partitions_around(&[])
+    }
+
+    /// Every legal partition of what `pinned` leaves free; `pinned` itself is not in them.
+    pub fn partitions_around(&self, pinned: &[Site]) -> Vec<Partition> {
         let mut found = Vec::new();
-        let mut chosen = Vec::new();
-        extend(&sites, 0, &mut chosen, &mut found);
+        extend(&self.sites_around(pinned), 0, &mut Vec::new(), &mut found);
         found
     }
 
@@ -138,6 +164,29 @@ impl Catalog {
         let fits = |partition: &Partition, site: &Site| partition.sites().iter().all(|s| !s.placement.overlaps(site.placement));
         self.partitions().into_iter().filter(|partition| !sites.iter().any(|site| fits(partition, site))).collect()
     }
+
+    /// The geometries of [`Catalog::partitions_around`], each once, ascending: 38 on a 7-slice GPU.
+    pub fn geometries(&self, pinned: &[Site]) -> Vec<Geometry> {
+        let mut all: Vec<Geometry> = self.partitions_around(pinned).iter().map(|partition| Geometry::of(self, partition)).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Those of [`Catalog::geometries`] that no other contains: 12 on a 7-slice GPU.
+    pub fn maximal_geometries(&self, pinned: &[Site]) -> Vec<Geometry> {
+        let all = self.geometries(pinned);
+        let within = |small: &Geometry, large: &Geometry| small != large && small.0.iter().zip(&large.0).all(|(a, b)| a <= b);
+        all.iter().filter(|small| !all.iter().any(|large| within(small, large))).cloned().collect()
+    }
+}
+
+/// Compute slices, memory slices and starts of a profile.
+type Shape<'a> = (u8, u8, &'a [u8]);
+
+fn profile(slice_mib: u64, (compute_slices, memory_slices, starts): Shape) -> Profile {
+    let memory_mib = slice_mib * u64::from(memory_slices);
+    Profile { name: format!("{compute_slices}g.{memory_mib}mib"), compute_slices, memory_slices, memory_mib, starts: starts.to_vec() }
 }
 
 fn extend(sites: &[Site], from: usize, chosen: &mut Vec<Site>, found: &mut Vec<Partition>) {
@@ -162,6 +211,35 @@ mod tests {
         assert_eq!(catalog.sites().len(), 14);
         assert_eq!(catalog.partitions().len(), 298);
         assert_eq!(catalog.maximal_partitions().len(), 19);
+    }
+
+    #[test]
+    fn other_boards_have_as_many_partitions_as_the_reference_counts() {
+        // `reference/nvml-mig.md` section 3.4: legal states, maximal placed, multisets.
+        let counts = |catalog: &Catalog| {
+            assert_eq!(catalog.check(), Ok(()));
+            (catalog.partitions().len(), catalog.maximal_partitions().len(), catalog.geometries(&[]).len())
+        };
+        assert_eq!(counts(&Catalog::seven_slices("H200", 141 * 1024)), (298, 19, 38));
+        assert_eq!(counts(&Catalog::seven_slices_and_double("H200", 141 * 1024)), (723, 78, 78));
+        assert_eq!(counts(&Catalog::four_slices("A30", 24 * 1024)), (26, 5, 10));
+        assert_eq!(counts(&Catalog::twelve_units("RTX PRO 6000", 96 * 1024)), (26, 5, 10));
+        assert_eq!(Catalog::seven_slices("A100", 8).maximal_geometries(&[]).len(), 12);
+    }
+
+    #[test]
+    fn what_is_pinned_is_worked_around() {
+        let catalog = Catalog::four_slices("A30", 24 * 1024);
+        let pinned = [Site { placement: Placement { start: 2, size: 1 }, profile: ProfileId(0) }];
+        assert_eq!(catalog.sites_around(&pinned).len(), 4);
+        assert_eq!(catalog.maximal_geometries(&pinned), [Geometry(vec![1, 1, 0]), Geometry(vec![3, 0, 0])]);
+    }
+
+    #[test]
+    fn a_second_profile_of_as_many_slices_goes_by_its_full_name() {
+        let catalog = Catalog::seven_slices_and_double("H100", 80 * 1024);
+        let names: Vec<String> = catalog.profile_ids().map(|id| catalog.short_name(id)).collect();
+        assert_eq!(names, ["1g", "1g.20480mib", "2g", "3g", "4g", "7g"]);
     }
 
     #[test]

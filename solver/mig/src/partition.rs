@@ -58,7 +58,7 @@ impl Partition {
     /// `4g@0 2g@4 1g@6`: compute slices and starts, as an operator reads it.
     pub fn describe(&self, catalog: &Catalog) -> String {
         let parts: Vec<String> =
-            self.0.iter().map(|site| format!("{}g@{}", catalog.profile(site.profile).compute_slices, site.placement.start)).collect();
+            self.0.iter().map(|site| format!("{}@{}", catalog.short_name(site.profile), site.placement.start)).collect();
         if parts.is_empty() { "empty".to_owned() } else { parts.join(" ") }
     }
 }
