@@ -70,15 +70,11 @@ fn push(arrivals: &mut Arrivals, second: usize, count: u32) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::reader::real;
+    use crate::reader::{Given, real};
 
-    fn file(name: &str, text: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("migrator-arrivals-{}-{name}.csv", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        path
+    fn file(name: &str, text: &str) -> Given {
+        Given::new(&format!("{name}.csv"), text.as_bytes())
     }
 
     fn error(name: &str, text: &str) -> String {

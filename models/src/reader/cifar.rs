@@ -37,15 +37,11 @@ fn parse(path: &Path, index: usize, row: &[u8]) -> Result<Row, ReadError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-    use crate::reader::real;
+    use crate::reader::{Given, real};
 
-    fn file(name: &str, bytes: &[u8]) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("migrator-cifar-{}-{name}.bin", std::process::id()));
-        std::fs::write(&path, bytes).unwrap();
-        path
+    fn file(name: &str, bytes: &[u8]) -> Given {
+        Given::new(&format!("{name}.bin"), bytes)
     }
 
     #[test]

@@ -94,6 +94,32 @@ fn read_to_string(path: &Path) -> Result<String, ReadError> {
     })
 }
 
+/// A file that a test writes; it goes with its folder.
+#[cfg(test)]
+pub(crate) struct Given {
+    _folder: tempfile::TempDir,
+    path: std::path::PathBuf,
+}
+
+#[cfg(test)]
+impl Given {
+    pub(crate) fn new(name: &str, bytes: &[u8]) -> Given {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Given { _folder: folder, path }
+    }
+}
+
+#[cfg(test)]
+impl std::ops::Deref for Given {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod real {
     //! Where the real files are; tests that need them say why they are skipped.

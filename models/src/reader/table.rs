@@ -123,12 +123,10 @@ fn label(field: &str) -> Result<u32, (String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::real;
+    use crate::reader::{Given, real};
 
-    fn file(name: &str, text: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("migrator-table-{}-{name}", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        path
+    fn file(name: &str, text: &str) -> Given {
+        Given::new(name, text.as_bytes())
     }
 
     fn read(name: &str, text: &str) -> LabelledSet {
@@ -158,9 +156,10 @@ mod tests {
     #[test]
     fn labels_may_stand_in_a_sibling_file() {
         let data = file("pair.data", "1 2\n3 4\n");
-        file("pair.labels", "1\n0\n");
+        let labels = data.with_extension("labels");
+        std::fs::write(&labels, "1\n0\n").unwrap();
         assert_eq!(read_table(&data, 1.0).unwrap().rows.iter().map(|r| r.label).collect::<Vec<_>>(), [1, 0]);
-        file("pair.labels", "1\n");
+        std::fs::write(&labels, "1\n").unwrap();
         assert!(read_table(&data, 1.0).unwrap_err().to_string().contains(":2: row without a label: the label file has 1 lines"));
     }
 

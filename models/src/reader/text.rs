@@ -30,14 +30,11 @@ fn parse(line: &str) -> Result<Row, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
+    use crate::reader::Given;
 
-    fn file(name: &str, text: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("migrator-text-{}-{name}.tsv", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        path
+    fn file(name: &str, text: &str) -> Given {
+        Given::new(&format!("{name}.tsv"), text.as_bytes())
     }
 
     #[test]

@@ -38,7 +38,8 @@ mod tests {
     use crate::reader::{ReadOptions, read_set};
 
     fn round_trip(name: &str, set: &LabelledSet) -> LabelledSet {
-        let path = std::env::temp_dir().join(format!("migrator-write-{}-{name}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
         write_set(&path, set).unwrap();
         read_set(&path, ReadOptions::default()).unwrap()
     }

@@ -194,11 +194,10 @@ fn the_report_is_written_for_programs_too() {
     let report = run_plan(&plan(&server, &[ANSWER], 50, 1.0), |_| {}).unwrap();
     let json: serde_json::Value = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
     assert_eq!(json["tenants"][0]["requests"], 50);
-    let folder = std::env::temp_dir().join(format!("migrator-load-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     output::write_timeline(&folder.join("t.csv"), &report).unwrap();
     output::write_requests(&folder.join("r.csv"), &report).unwrap();
     assert_eq!(std::fs::read_to_string(folder.join("t.csv")).unwrap().lines().count(), 2);
     assert_eq!(std::fs::read_to_string(folder.join("r.csv")).unwrap().lines().count(), 51);
-    std::fs::remove_dir_all(folder).unwrap();
 }
