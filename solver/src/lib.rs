@@ -7,6 +7,7 @@
 pub mod audit;
 mod bundle;
 pub mod check;
+pub mod clairvoyant;
 mod evaluate;
 mod exhaustive;
 pub mod forecast;

@@ -90,7 +90,7 @@ fn together(geometries: &[Vec<u32>], gpus: usize) -> Vec<Vec<u32>> {
     sums
 }
 
-fn has_seven_slices(catalog: &Catalog) -> bool {
+pub(crate) fn has_seven_slices(catalog: &Catalog) -> bool {
     let reference = Catalog::seven_slices("", 8);
     let same = |(a, b): (&migrator_mig::Profile, &migrator_mig::Profile)| {
         a.compute_slices == b.compute_slices && a.memory_slices == b.memory_slices && a.starts == b.starts
