@@ -5,7 +5,8 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use migrator_mig::Catalog;
 use migrator_solver::{
-    Generation, GpuState, InstanceId, InstanceState, Policy, Problem, RetrainingState, SolveOptions, TenantState, TransitionCosts, solve,
+    Generation, GpuModel, GpuState, InstanceId, InstanceState, Policy, Problem, RetrainingState, Scenario, SolveOptions, TenantState,
+    TransitionCosts, solve,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -27,15 +28,17 @@ fn tenant(rng: &mut StdRng, index: usize, tenants: usize) -> TenantState {
     let turn = rng.random_range(5..20);
     let seconds_on_one = rng.random_range(20.0..300.0);
     let retraining = rng.random_bool(0.6).then(|| RetrainingState {
-        seconds_left: SPEEDS.iter().map(|speed| seconds_on_one / speed).collect(),
+        seconds_left: vec![SPEEDS.iter().map(|speed| seconds_on_one / speed).collect()],
+        memory_mib: 0,
         accuracy_after: rng.random_range(0.8..0.95),
         restore_s: 1.0,
     });
     TenantState {
         name: format!("t{index}"),
         weight: 1.0,
-        demand_rps: (0..SLOTS).map(|slot| if (slot / turn) % 2 == index % 2 { high } else { low }).collect(),
-        capacity_rps: SPEEDS.iter().map(|speed| one_slice * speed).collect(),
+        demand: Scenario::certain((0..SLOTS).map(|slot| if (slot / turn) % 2 == index % 2 { high } else { low }).collect()),
+        capacity_rps: vec![SPEEDS.iter().map(|speed| one_slice * speed).collect()],
+        memory_mib: 0,
         backlog: 0.0,
         accuracy: rng.random_range(0.5..0.9),
         load_s: 0.5,
@@ -46,11 +49,16 @@ fn tenant(rng: &mut StdRng, index: usize, tenants: usize) -> TenantState {
 
 fn problem(rng: &mut StdRng, tenants: usize) -> Problem {
     Problem {
-        gpus: vec![GpuState { catalog: Catalog::seven_slices("A100-SXM4-80GB", 80 * 1024), instances: Vec::new() }],
+        models: vec![GpuModel {
+            catalog: Catalog::seven_slices("A100-SXM4-80GB", 80 * 1024),
+            create_s: vec![0.3; 5],
+            destroy_s: vec![0.2; 5],
+        }],
+        gpus: vec![GpuState { model: 0, instances: Vec::new() }],
         tenants: (0..tenants).map(|index| tenant(rng, index, tenants)).collect(),
         window_left_s: rng.random_range(20.0..200.0),
         beyond_window_s: 60.0,
-        costs: TransitionCosts { create_s: vec![0.3; 5], destroy_s: vec![0.2; 5], drain_s: 0.2, handover_s: 0.3, preload: true },
+        costs: TransitionCosts { drain_s: 0.2, handover_s: 0.3, preload: true },
     }
 }
 
@@ -69,6 +77,7 @@ fn under_way(rng: &mut StdRng, tenants: usize) -> Problem {
         site: a.site,
         task: a.task,
         ready_in_s: 0.0,
+        pinned: false,
     };
     now.gpus[0].instances = inference_only.enumerate().map(instance).collect();
     now

@@ -6,7 +6,7 @@ use migrator_mig::Site;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Allocation, Generation, GpuPlan, Plan};
-use crate::problem::{GpuState, InstanceId, Problem, Task, TaskKind};
+use crate::problem::{GpuState, InstanceId, InstanceState, Problem, Task, TaskKind};
 
 /// What is wrong with a plan. [`Defect::id`] numbers them for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -112,6 +112,14 @@ pub enum Defect {
         /// Index of the GPU.
         gpu: usize,
     },
+    /// (A14) What is pinned stays, task included.
+    #[error("A14: GPU {gpu}: instance {instance:?} is pinned")]
+    Pinned {
+        /// Index of the GPU.
+        gpu: usize,
+        /// The instance.
+        instance: InstanceId,
+    },
     /// (A13) Generations increase.
     #[error("A13: generation {found:?} follows {previous:?}")]
     GenerationRegress {
@@ -129,11 +137,14 @@ pub fn audit(problem: &Problem, plan: &Plan) -> Vec<Defect> {
         defects.push(Defect::GpuCount { expected: problem.gpus.len(), found: plan.gpus.len() });
     }
     for (gpu, (state, target)) in problem.gpus.iter().zip(&plan.gpus).enumerate() {
-        audit_sites(gpu, state, target, &mut defects);
+        audit_sites(problem, gpu, target, &mut defects);
         for allocation in &target.allocations {
             audit_instance(gpu, state, allocation, &mut defects);
             audit_task(problem, gpu, state, allocation, &mut defects);
         }
+        let stays = |old: &InstanceState| target.allocations.iter().any(|new| new.instance == Some(old.id) && new.task == old.task);
+        let moved = state.instances.iter().filter(|old| old.pinned && !stays(old));
+        defects.extend(moved.map(|old| Defect::Pinned { gpu, instance: old.id }));
     }
     audit_uniqueness(plan, &mut defects);
     defects
@@ -148,8 +159,8 @@ pub fn audit_after(problem: &Problem, in_force: Generation, plan: &Plan) -> Vec<
     defects
 }
 
-fn audit_sites(gpu: usize, state: &GpuState, target: &GpuPlan, defects: &mut Vec<Defect>) {
-    let possible = state.catalog.sites();
+fn audit_sites(problem: &Problem, gpu: usize, target: &GpuPlan, defects: &mut Vec<Defect>) {
+    let possible = problem.models.get(problem.gpus[gpu].model).map_or_else(Vec::new, |model| model.catalog.sites());
     let sites: Vec<Site> = target.allocations.iter().map(|allocation| allocation.site).collect();
     defects.extend(sites.iter().filter(|site| !possible.contains(site)).map(|&site| Defect::UnknownSite { gpu, site }));
     if !sites.is_sorted() {
@@ -193,10 +204,9 @@ fn audit_task(problem: &Problem, gpu: usize, state: &GpuState, allocation: &Allo
     if state.instances.iter().any(|found| Some(found.id) == instance && found.task == Some(task)) {
         return;
     }
-    let profile = site.profile.index();
     let fits = match (task.kind, &tenant.retraining) {
-        (TaskKind::Inference, _) => tenant.capacity_rps.get(profile).is_some_and(|&rps| rps > 0.0),
-        (TaskKind::Retraining, Some(due)) => due.seconds_left.get(profile).is_some_and(|&s| s >= 0.0 && s.is_finite()),
+        (TaskKind::Inference, _) => problem.rate(task.tenant, state.model, site.profile) > 0.0,
+        (TaskKind::Retraining, Some(_)) => problem.work_s(task.tenant, state.model, site.profile).is_some(),
         (TaskKind::Retraining, None) => {
             defects.push(Defect::RetrainingNotDue { gpu, task });
             return;
@@ -267,8 +277,12 @@ mod tests {
     #[test]
     fn a_task_must_fit_and_a_retraining_runs_once() {
         let mut problem = host();
-        problem.tenants[0].retraining =
-            Some(RetrainingState { seconds_left: vec![-1.0, 50.0, 40.0, 30.0, 20.0], accuracy_after: 0.9, restore_s: 1.0 });
+        problem.tenants[0].retraining = Some(RetrainingState {
+            seconds_left: vec![vec![-1.0, 50.0, 40.0, 30.0, 20.0]],
+            accuracy_after: 0.9,
+            restore_s: 1.0,
+            memory_mib: 0,
+        });
         let plan = |allocations| Plan { generation: Generation(2), gpus: vec![GpuPlan { allocations }] };
         let small = plan(vec![at(0, 0, None, Some(RETRAIN))]);
         assert!(matches!(audit(&problem, &small)[..], [Defect::DoesNotFit { .. }]));

@@ -5,7 +5,7 @@ use migrator_mig::{CatalogError, Partition, PartitionError, Site};
 use crate::options::SolveOptions;
 use crate::plan::Generation;
 use crate::plan::Plan;
-use crate::problem::{GpuState, InstanceId, Problem, RetrainingState, TenantState};
+use crate::problem::{GpuModel, GpuState, InstanceId, Problem, RetrainingState, TenantState};
 
 /// Why a problem is refused; names the tenant or GPU and the field.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum ProblemError {
     /// A table by profile has another length than the catalog.
     #[error("{owner}: {field} has {found} entries, the catalog {expected} profiles")]
     Length {
-        /// The tenant's name in quotes, or `costs`.
+        /// The tenant's name in quotes, or the catalog's.
         owner: String,
         /// The field.
         field: &'static str,
@@ -45,21 +45,49 @@ pub enum ProblemError {
         /// Entries of the table.
         found: usize,
     },
-    /// Tables by profile mean nothing when GPUs disagree about the profiles.
-    #[error("GPU {gpu} has catalog {found:?}, GPU 0 {expected:?}; GPUs of one problem share one catalog")]
-    MixedCatalogs {
+    /// A GPU is of a model that the problem does not describe.
+    #[error("GPU {gpu}: there is no model {model}; the problem describes {models}")]
+    UnknownModel {
         /// Index of the GPU.
         gpu: usize,
-        /// Name of GPU 0's catalog.
-        expected: String,
-        /// Name of this GPU's catalog.
-        found: String,
+        /// The model asked for.
+        model: usize,
+        /// How many there are.
+        models: usize,
+    },
+    /// A table by GPU model has another length than there are models.
+    #[error("tenant {tenant:?}: {field} has {found} rows, the problem {expected} GPU models")]
+    Models {
+        /// The tenant's name.
+        tenant: String,
+        /// The field.
+        field: &'static str,
+        /// GPU models of the problem.
+        expected: usize,
+        /// Rows of the table.
+        found: usize,
+    },
+    /// Scenarios that do not add up mean nothing.
+    #[error("tenant {tenant:?}: the probabilities of its demand sum to {sum}, expected 1")]
+    Probabilities {
+        /// The tenant's name.
+        tenant: String,
+        /// Their sum.
+        sum: f64,
+    },
+    /// More than can be numbered.
+    #[error("{found} tenants are more than {most}")]
+    TooManyTenants {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
     },
     /// A catalog contradicts itself.
-    #[error("GPU {gpu}: unusable catalog")]
+    #[error("GPU model {model}: unusable catalog")]
     Catalog {
-        /// Index of the GPU.
-        gpu: usize,
+        /// Index of the GPU model.
+        model: usize,
         /// Why.
         source: CatalogError,
     },
@@ -102,6 +130,9 @@ pub enum ProblemError {
 /// Largest number taken, whatever its unit: beyond it the integer program loses its digits.
 const LARGEST: f64 = 1e9;
 
+/// Most tenants taken: far more than any GPU can hold, and few enough for their 16-bit numbers.
+const MOST_TENANTS: usize = 10_000;
+
 /// Checks everything that a solve relies on.
 ///
 /// # Errors
@@ -110,24 +141,36 @@ pub fn check(problem: &Problem, previous: Option<&Plan>, options: &SolveOptions)
     if let Some(previous) = previous.map(|plan| plan.generation).filter(|&previous| options.generation <= previous) {
         return Err(ProblemError::Generation { previous, found: options.generation });
     }
-    let Some(first) = problem.gpus.first() else { return Err(ProblemError::NoGpus) };
-    for (gpu, state) in problem.gpus.iter().enumerate() {
-        if state.catalog.profiles != first.catalog.profiles {
-            let (expected, found) = (first.catalog.name.clone(), state.catalog.name.clone());
-            return Err(ProblemError::MixedCatalogs { gpu, expected, found });
-        }
-        state.catalog.check().map_err(|source| ProblemError::Catalog { gpu, source })?;
+    if problem.gpus.is_empty() {
+        return Err(ProblemError::NoGpus);
+    }
+    if problem.tenants.len() > MOST_TENANTS {
+        return Err(ProblemError::TooManyTenants { found: problem.tenants.len(), most: MOST_TENANTS });
+    }
+    for (model, of) in problem.models.iter().enumerate() {
+        of.catalog.check().map_err(|source| ProblemError::Catalog { model, source })?;
+        check_model(of)?;
     }
     check_instances(problem)?;
     check_costs(problem, options)?;
-    problem.tenants.iter().try_for_each(|tenant| check_tenant(tenant, first.catalog.profiles.len()))
+    problem.tenants.iter().try_for_each(|tenant| check_tenant(&problem.models, tenant))
+}
+
+fn check_model(model: &GpuModel) -> Result<(), ProblemError> {
+    for (field, table) in [("create_s", &model.create_s), ("destroy_s", &model.destroy_s)] {
+        length(&model.catalog.name, field, model.catalog.profiles.len(), table.len())?;
+        table.iter().try_for_each(|&value| number(field, value))?;
+    }
+    Ok(())
 }
 
 fn check_instances(problem: &Problem) -> Result<(), ProblemError> {
     let mut seen = std::collections::BTreeSet::new();
-    for (gpu, GpuState { catalog, instances }) in problem.gpus.iter().enumerate() {
+    for (gpu, &GpuState { model, ref instances }) in problem.gpus.iter().enumerate() {
         let sites: Vec<Site> = instances.iter().map(|instance| instance.site).collect();
-        Partition::new(catalog, sites).map_err(|source| ProblemError::Instances { gpu, source })?;
+        let models = problem.models.len();
+        let of = problem.models.get(model).ok_or(ProblemError::UnknownModel { gpu, model, models })?;
+        Partition::new(&of.catalog, sites).map_err(|source| ProblemError::Instances { gpu, source })?;
         for instance in instances {
             if !seen.insert(instance.id) {
                 return Err(ProblemError::InstanceTwice { gpu, instance: instance.id });
@@ -142,12 +185,7 @@ fn check_instances(problem: &Problem) -> Result<(), ProblemError> {
 }
 
 fn check_costs(problem: &Problem, options: &SolveOptions) -> Result<(), ProblemError> {
-    let profiles = problem.gpus.first().map_or(0, |gpu| gpu.catalog.profiles.len());
     let costs = &problem.costs;
-    for (field, table) in [("create_s", &costs.create_s), ("destroy_s", &costs.destroy_s)] {
-        length("costs", field, profiles, table.len())?;
-        table.iter().try_for_each(|&value| number(field, value))?;
-    }
     number("drain_s", costs.drain_s)?;
     number("handover_s", costs.handover_s)?;
     number("window_left_s", problem.window_left_s)?;
@@ -156,24 +194,39 @@ fn check_costs(problem: &Problem, options: &SolveOptions) -> Result<(), ProblemE
     number("min_gain", options.min_gain)
 }
 
-fn check_tenant(tenant: &TenantState, profiles: usize) -> Result<(), ProblemError> {
-    let owner = format!("{:?}", tenant.name);
-    length(&owner, "capacity_rps", profiles, tenant.capacity_rps.len())?;
+fn check_tenant(models: &[GpuModel], tenant: &TenantState) -> Result<(), ProblemError> {
+    by_profile(models, tenant, "capacity_rps", &tenant.capacity_rps)?;
     let single = [("weight", tenant.weight), ("backlog", tenant.backlog), ("load_s", tenant.load_s), ("floor_rps", tenant.floor_rps)];
-    let demand = tenant.demand_rps.iter().map(|&value| ("demand_rps", value));
-    let capacity = tenant.capacity_rps.iter().map(|&value| ("capacity_rps", value));
+    let demand = tenant.demand.iter().flat_map(|scenario| &scenario.rps).map(|&value| ("demand", value));
+    let capacity = tenant.capacity_rps.iter().flatten().map(|&value| ("capacity_rps", value));
     for (field, value) in single.into_iter().chain(demand).chain(capacity) {
         within(tenant, field, value, LARGEST, "0 to 1e9")?;
     }
     within(tenant, "accuracy", tenant.accuracy, 1.0, "0 to 1")?;
-    let Some(RetrainingState { seconds_left, accuracy_after, restore_s }) = &tenant.retraining else { return Ok(()) };
-    length(&owner, "retraining.seconds_left", profiles, seconds_left.len())?;
-    if let Some(&value) = seconds_left.iter().find(|seconds| seconds.is_nan()) {
+    for scenario in &tenant.demand {
+        within(tenant, "demand.probability", scenario.probability, 1.0, "0 to 1")?;
+    }
+    let sum: f64 = tenant.demand.iter().map(|scenario| scenario.probability).sum();
+    if !tenant.demand.is_empty() && (sum - 1.0).abs() > 1e-6 {
+        return Err(ProblemError::Probabilities { tenant: tenant.name.clone(), sum });
+    }
+    let Some(RetrainingState { seconds_left, accuracy_after, restore_s, .. }) = &tenant.retraining else { return Ok(()) };
+    by_profile(models, tenant, "retraining.seconds_left", seconds_left)?;
+    if let Some(&value) = seconds_left.iter().flatten().find(|seconds| seconds.is_nan()) {
         let field = "retraining.seconds_left";
         return Err(ProblemError::TenantNumber { tenant: tenant.name.clone(), field, value, expected: "a number" });
     }
     within(tenant, "retraining.accuracy_after", *accuracy_after, 1.0, "0 to 1")?;
     within(tenant, "retraining.restore_s", *restore_s, LARGEST, "0 to 1e9")
+}
+
+/// A table by GPU model and profile.
+fn by_profile(models: &[GpuModel], tenant: &TenantState, field: &'static str, table: &[Vec<f64>]) -> Result<(), ProblemError> {
+    if models.len() != table.len() {
+        return Err(ProblemError::Models { tenant: tenant.name.clone(), field, expected: models.len(), found: table.len() });
+    }
+    let owner = format!("{:?}", tenant.name);
+    models.iter().zip(table).try_for_each(|(model, row)| length(&owner, field, model.catalog.profiles.len(), row.len()))
 }
 
 fn within(tenant: &TenantState, field: &'static str, value: f64, most: f64, expected: &'static str) -> Result<(), ProblemError> {
@@ -209,11 +262,14 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_tenant_and_the_field() {
-        assert!(refused(|p| p.tenants[1].demand_rps[3] = f64::NAN).contains("\"speech\": demand_rps is NaN"));
+        assert!(refused(|p| p.tenants[1].demand[0].rps[3] = f64::NAN).contains("\"speech\": demand is NaN"));
         assert!(refused(|p| p.tenants[0].accuracy = 1.5).contains("\"vision\": accuracy is 1.5"));
-        assert!(refused(|p| p.tenants[0].capacity_rps.truncate(3)).contains("\"vision\": capacity_rps has 3 entries, the catalog 5"));
-        assert!(refused(|p| p.costs.create_s[0] = -1.0).contains("create_s is -1"));
-        assert!(refused(|p| p.costs.destroy_s.clear()).contains("costs: destroy_s has 0"));
+        assert!(refused(|p| p.tenants[0].capacity_rps[0].truncate(3)).contains("\"vision\": capacity_rps has 3 entries, the catalog 5"));
+        assert!(refused(|p| p.models[0].create_s[0] = -1.0).contains("create_s is -1"));
+        assert!(refused(|p| p.models[0].destroy_s.clear()).contains("destroy_s has 0"));
+        assert!(refused(|p| p.tenants[0].capacity_rps.clear()).contains("has 0 rows, the problem 1 GPU models"));
+        assert!(refused(|p| p.tenants[0].demand[0].probability = 0.5).contains("sum to 0.5"));
+        assert!(refused(|p| p.gpus[0].model = 3).contains("no model 3"));
         assert!(refused(|p| p.window_left_s = f64::INFINITY).contains("window_left_s"));
     }
 

@@ -2,7 +2,7 @@
 
 use crate::evaluate::{Value, value};
 use crate::plan::{Allocation, Generation, GpuPlan, Plan};
-use crate::problem::Task;
+use crate::problem::{Task, TenantId};
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -14,12 +14,13 @@ const MOST_PLANS: f64 = 300_000.0;
 pub(crate) fn exhaustive(view: &View, shape: &Shape, generation: Generation) -> Option<(Plan, Value)> {
     let [gpu] = &view.problem.gpus[..] else { return None };
     let owners = view.problem.tenants.len() as f64 + 1.0;
-    let plans: f64 = shape.partitions.iter().map(|partition| owners.powi(partition.sites().len() as i32)).sum();
+    let partitions = &shape.classes()[0].partitions;
+    let plans: f64 = partitions.iter().map(|partition| owners.powi(partition.sites().len() as i32)).sum();
     if plans > MOST_PLANS || view.problem.tenants.iter().any(|tenant| tenant.retraining.is_some()) {
         return None;
     }
     let mut best: Option<(Plan, Value)> = None;
-    for partition in &shape.partitions {
+    for partition in partitions {
         let there = |site| gpu.instances.iter().find(|old| old.site == site).map(|old| old.id);
         let allocations = partition.sites().iter().map(|&site| Allocation { site, instance: there(site), task: None }).collect();
         let mut plan = Plan { generation, gpus: vec![GpuPlan { allocations }] };
@@ -36,8 +37,12 @@ fn assign(view: &View, shape: &Shape, plan: &mut Plan, index: usize, best: &mut 
         }
         return;
     };
-    let owners = view.inferences().filter(|(_, profile)| *profile == allocation.site.profile).map(|(id, _)| Some(Task::inference(id)));
-    for task in std::iter::once(None).chain(owners) {
+    let gpu = &view.problem.gpus[0];
+    let pinned = gpu.instances.iter().find(|old| old.pinned && Some(old.id) == allocation.instance);
+    let fits = |id: &TenantId| view.rate(*id, gpu.model, allocation.site.profile) > 0.0;
+    let owners = view.tenants().map(|(id, _)| id).filter(fits).map(|id| Some(Task::inference(id)));
+    let tasks: Vec<Option<Task>> = pinned.map_or_else(|| std::iter::once(None).chain(owners).collect(), |old| vec![old.task]);
+    for task in tasks {
         plan.gpus[0].allocations[index].task = task;
         assign(view, shape, plan, index + 1, best);
     }

@@ -5,14 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
-mod bundle;
 pub mod check;
 pub mod clairvoyant;
 mod evaluate;
 mod exhaustive;
 pub mod forecast;
 mod greedy;
-mod ilp;
+mod monolith;
 mod name;
 pub mod options;
 pub mod plan;
@@ -34,6 +33,9 @@ pub use check::ProblemError;
 pub use forecast::Forecaster;
 pub use options::{Policy, SolveOptions};
 pub use plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus, TenantOutlook};
-pub use problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TaskKind, TenantId, TenantState, TransitionCosts};
+pub use problem::{
+    GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
+    TransitionCosts,
+};
 pub use solve::{evaluate, keep, solve};
 pub use transition::{PlannedStep, SiteKey, Step, Target, Transition, transition};

@@ -7,7 +7,7 @@ use crate::transition::Target;
 
 /// `3g@4`: compute slices and start.
 pub(crate) fn shape(problem: &Problem, gpu: usize, site: Site) -> String {
-    let profile = problem.gpus.get(gpu).and_then(|gpu| gpu.catalog.profiles.get(site.profile.index()));
+    let profile = problem.gpus.get(gpu).and_then(|gpu| problem.models.get(gpu.model)?.catalog.profiles.get(site.profile.index()));
     profile.map_or_else(|| format!("?@{}", site.placement.start), |p| format!("{}g@{}", p.compute_slices, site.placement.start))
 }
 

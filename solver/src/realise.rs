@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use migrator_mig::{Geometry, Partition, ProfileId, Site};
+use migrator_mig::{Partition, Site};
 
 use crate::plan::{Allocation, Generation, GpuPlan, Plan};
 use crate::problem::{GpuState, InstanceState, Task, TaskKind, TenantId};
-use crate::shape::Shape;
+use crate::shape::{KindId, Shape, free_counts};
 use crate::view::View;
 
-/// How many instances of which profile each task gets.
-pub(crate) type Need = BTreeMap<(Task, ProfileId), u32>;
+/// How many instances of which kind each task gets, pinned ones left out.
+pub(crate) type Need = BTreeMap<(Task, KindId), u32>;
 
 /// Value of a retraining that goes on where it is: more than all inference of a GPU, for its work since the checkpoint is at stake.
 const RETRAINING_STAYS: f64 = 1e6;
@@ -27,14 +27,17 @@ const AMPLE: f64 = 2.0;
 /// inference with the least headroom: preloading needs no free slices (workers are staged outside any instance), nothing in
 /// force yields for it, and once filled nothing is free, so the next solve changes nothing.
 pub(crate) fn realise(view: &View, shape: &Shape, need: &Need, generation: Generation, fill: bool) -> Option<Plan> {
-    let mut counts = vec![0; view.profiles().count()];
-    for ((_, profile), n) in need {
-        counts[profile.index()] += n;
+    let mut gpus: Vec<Vec<Allocation>> = vec![Vec::new(); view.problem.gpus.len()];
+    for (index, class) in shape.classes().iter().enumerate() {
+        let mut counts = vec![0; class.geometries.first()?.len()];
+        for ((_, kind), n) in need.iter().filter(|((_, kind), _)| shape.kind(*kind).class == index) {
+            counts[shape.kind(*kind).profile.index()] += n;
+        }
+        let cuts: Vec<Cuts> = class.gpus.iter().map(|&gpu| cuts(view, shape, need, gpu)).collect();
+        let (_, chosen) = best_split(&cuts, &counts, &mut BTreeMap::new())?;
+        class.gpus.iter().zip(&chosen).for_each(|(&gpu, partition)| gpus[gpu] = place(&view.problem.gpus[gpu], partition));
     }
-    let cuts: Vec<Cuts> = view.problem.gpus.iter().map(|gpu| cuts(view, shape, need, gpu)).collect();
-    let (_, chosen) = best_split(&cuts, &counts, &mut BTreeMap::new())?;
-    let mut gpus: Vec<Vec<Allocation>> = view.problem.gpus.iter().zip(&chosen).map(|(gpu, partition)| place(gpu, partition)).collect();
-    assign(view, need, &mut gpus);
+    assign(view, shape, need, &mut gpus);
     spare(view, &mut gpus);
     if fill {
         fill_up(view, &mut gpus);
@@ -46,11 +49,12 @@ pub(crate) fn realise(view: &View, shape: &Shape, need: &Need, generation: Gener
 /// The best partition of one GPU for every geometry, and its kept value.
 type Cuts<'a> = BTreeMap<Vec<u32>, (f64, &'a Partition)>;
 
-fn cuts<'a>(view: &View, shape: &'a Shape, need: &Need, gpu: &GpuState) -> Cuts<'a> {
+fn cuts<'a>(view: &View, shape: &'a Shape, need: &Need, gpu: usize) -> Cuts<'a> {
     let mut cuts: Cuts = BTreeMap::new();
-    for partition in &shape.partitions {
-        let kept = kept_value(view, need, gpu, partition);
-        let geometry = Geometry::of(&gpu.catalog, partition).0;
+    let class = &shape.classes()[shape.class_of(gpu)];
+    for partition in &class.partitions {
+        let kept = kept_value(view, shape, need, gpu, partition);
+        let geometry = free_counts(view.problem.catalog(gpu), partition, &class.pinned);
         // Ties go to the first in the catalog's order, so that equal problems get equal plans.
         if cuts.get(&geometry).is_none_or(|(best, _)| kept > *best) {
             cuts.insert(geometry, (kept, partition));
@@ -59,24 +63,26 @@ fn cuts<'a>(view: &View, shape: &'a Shape, need: &Need, gpu: &GpuState) -> Cuts<
     cuts
 }
 
-fn kept_value(view: &View, need: &Need, gpu: &GpuState, partition: &Partition) -> f64 {
+fn kept_value(view: &View, shape: &Shape, need: &Need, gpu: usize, partition: &Partition) -> f64 {
     let value = |old: &InstanceState| {
         if partition.sites().contains(&old.site) {
-            let wanted = old.task.filter(|&task| need.contains_key(&(task, old.site.profile)));
-            return wanted.map_or(HAND_OVER, |task| HAND_OVER + stay_value(view, task, old));
+            let wanted = old.task.filter(|&task| need.contains_key(&(task, shape.kind_of(gpu, old.site.profile))));
+            return wanted.map_or(HAND_OVER, |task| HAND_OVER + stay_value(view, task, gpu, old));
         }
         // What is not in the partition may still stay as a spare, unless something is cut over it.
         let lost = partition.sites().iter().any(|site| site.placement.overlaps(old.site.placement));
-        if lost { -0.01 - old.task.map_or(0.0, |task| 0.01 * stay_value(view, task, old)) } else { 0.0 }
+        if lost { -0.01 - old.task.map_or(0.0, |task| 0.01 * stay_value(view, task, gpu, old)) } else { 0.0 }
     };
-    gpu.instances.iter().map(value).sum()
+    view.problem.gpus[gpu].instances.iter().map(value).sum()
 }
 
-fn stay_value(view: &View, task: Task, old: &InstanceState) -> f64 {
+fn stay_value(view: &View, task: Task, gpu: usize, old: &InstanceState) -> f64 {
     match task.kind {
         TaskKind::Retraining => RETRAINING_STAYS,
         // What is ready is kept before what still warms up.
-        TaskKind::Inference => 1.0 + view.answer_worth(task.tenant) * view.rate(task.tenant, old.site.profile) / (1.0 + old.ready_in_s),
+        TaskKind::Inference => {
+            1.0 + view.answer_worth(task.tenant) * view.rate_on(task.tenant, gpu, old.site.profile) / (1.0 + old.ready_in_s)
+        }
     }
 }
 
@@ -105,8 +111,12 @@ fn best_split<'a>(cuts: &[Cuts<'a>], need: &[u32], known: &mut BTreeMap<(usize, 
 }
 
 fn place(gpu: &GpuState, partition: &Partition) -> Vec<Allocation> {
-    let there = |site: Site| gpu.instances.iter().find(|old| old.site == site).map(|old| old.id);
-    partition.sites().iter().map(|&site| Allocation { site, instance: there(site), task: None }).collect()
+    let there = |site: Site| gpu.instances.iter().find(|old| old.site == site);
+    let allocation = |&site: &Site| {
+        let old = there(site);
+        Allocation { site, instance: old.map(|old| old.id), task: old.filter(|old| old.pinned).and_then(|old| old.task) }
+    };
+    partition.sites().iter().map(allocation).collect()
 }
 
 fn in_force<'a>(view: &View<'a>, gpu: usize, allocation: &Allocation) -> Option<&'a InstanceState> {
@@ -114,38 +124,44 @@ fn in_force<'a>(view: &View<'a>, gpu: usize, allocation: &Allocation) -> Option<
 }
 
 /// Gives every needed task its instances: where it is, then by hand-over, then anew.
-fn assign(view: &View, need: &Need, gpus: &mut [Vec<Allocation>]) {
+fn assign(view: &View, shape: &Shape, need: &Need, gpus: &mut [Vec<Allocation>]) {
     let mut left = need.clone();
     let mut stays: Vec<(f64, usize, usize, Task)> = Vec::new();
     for (gpu, allocations) in gpus.iter().enumerate() {
         for (index, allocation) in allocations.iter().enumerate() {
-            let old = in_force(view, gpu, allocation).and_then(|old| Some((old, old.task?)));
+            let old = in_force(view, gpu, allocation).filter(|old| !old.pinned).and_then(|old| Some((old, old.task?)));
             stays.extend(old.map(|(old, task)| (old.ready_in_s, gpu, index, task)));
         }
     }
     stays.sort_by(|a, b| a.0.total_cmp(&b.0));
     for (_, gpu, index, task) in stays {
         let allocation = &mut gpus[gpu][index];
-        if let Some(n) = left.get_mut(&(task, allocation.site.profile)).filter(|n| **n > 0) {
+        if let Some(n) = left.get_mut(&(task, shape.kind_of(gpu, allocation.site.profile))).filter(|n| **n > 0) {
             *n -= 1;
             allocation.task = Some(task);
         }
     }
     // Hand-overs are sooner ready than new instances, so inference of most worth comes first, retraining last.
-    let worth = |task: Task, q: ProfileId| match task.kind {
-        TaskKind::Inference => view.answer_worth(task.tenant) * view.rate(task.tenant, q),
+    let worth = |task: Task, kind: KindId| match task.kind {
+        TaskKind::Inference => view.answer_worth(task.tenant) * view.kind_rate(shape, task.tenant, kind),
         TaskKind::Retraining => -1.0,
     };
-    let mut rest: Vec<((Task, ProfileId), u32)> = left.into_iter().filter(|(_, n)| *n > 0).collect();
+    let mut rest: Vec<((Task, KindId), u32)> = left.into_iter().filter(|(_, n)| *n > 0).collect();
     rest.sort_by(|a, b| worth(b.0.0, b.0.1).total_cmp(&worth(a.0.0, a.0.1)));
-    for ((task, profile), n) in rest {
+    for ((task, kind), n) in rest {
         for _ in 0..n {
-            let free = gpus.iter_mut().flatten().filter(|new| new.task.is_none() && new.site.profile == profile);
-            if let Some(new) = free.min_by_key(|new| new.instance.is_none()) {
+            let all = gpus.iter_mut().enumerate().flat_map(|(gpu, allocations)| allocations.iter_mut().map(move |new| (gpu, new)));
+            let free = all.filter(|(gpu, new)| idle(view, *gpu, new) && shape.kind_of(*gpu, new.site.profile) == kind);
+            if let Some((_, new)) = free.min_by_key(|(_, new)| new.instance.is_none()) {
                 new.task = Some(task);
             }
         }
     }
+}
+
+/// Whether nobody has it and it may be given to somebody.
+fn idle(view: &View, gpu: usize, new: &Allocation) -> bool {
+    new.task.is_none() && !in_force(view, gpu, new).is_some_and(|old| old.pinned)
 }
 
 /// Keeps what is in force and in nobody's way.
@@ -172,7 +188,7 @@ fn fill_up(view: &View, gpus: &mut [Vec<Allocation>]) {
             open.retain(|&id| id != thinnest);
             continue;
         };
-        served[thinnest.index()] += view.rate(thinnest, site.profile);
+        served[thinnest.index()] += view.rate_on(thinnest, gpu, site.profile);
         let task = Some(Task::inference(thinnest));
         match gpus[gpu].iter_mut().find(|new| new.site == site) {
             Some(idle) => idle.task = task,
@@ -182,18 +198,18 @@ fn fill_up(view: &View, gpus: &mut [Vec<Allocation>]) {
 }
 
 fn held(view: &View, gpus: &[Vec<Allocation>], id: TenantId) -> f64 {
-    let own = gpus.iter().flatten().filter(|new| new.task == Some(Task::inference(id)));
-    own.map(|new| view.rate(id, new.site.profile)).sum()
+    let all = gpus.iter().enumerate().flat_map(|(gpu, allocations)| allocations.iter().map(move |new| (gpu, new)));
+    all.filter(|(_, new)| new.task == Some(Task::inference(id))).map(|(gpu, new)| view.rate_on(id, gpu, new.site.profile)).sum()
 }
 
 /// The idle instance or free site that gives a tenant most; the earliest of equals.
 fn best_room(view: &View, gpus: &[Vec<Allocation>], id: TenantId) -> Option<(usize, Site)> {
     let mut best: Option<(f64, usize, Site)> = None;
     for (gpu, allocations) in gpus.iter().enumerate() {
-        let idle = allocations.iter().filter(|new| new.task.is_none()).map(|new| new.site);
+        let idle = allocations.iter().filter(|new| idle(view, gpu, new)).map(|new| new.site);
         let clear = |site: &Site| !allocations.iter().any(|new| new.site.placement.overlaps(site.placement));
-        for site in idle.chain(view.problem.gpus[gpu].catalog.sites().into_iter().filter(clear)) {
-            let rate = view.rate(id, site.profile);
+        for site in idle.chain(view.problem.catalog(gpu).sites().into_iter().filter(clear)) {
+            let rate = view.rate_on(id, gpu, site.profile);
             if rate > 0.0 && best.is_none_or(|(most, _, _)| rate > most) {
                 best = Some((rate, gpu, site));
             }
@@ -223,8 +239,8 @@ mod tests {
 
     fn realised(problem: &Problem, need: &[(Task, u8, u32)], fill: bool) -> Option<Vec<Allocation>> {
         let view = View::new(problem, &SolveOptions::default());
-        let shape = Shape::new(&problem.gpus[0].catalog, problem.gpus.len());
-        let need: Need = need.iter().map(|&(task, profile, n)| ((task, ProfileId(profile)), n)).collect();
+        let shape = Shape::new(problem);
+        let need: Need = need.iter().map(|&(task, profile, n)| ((task, KindId(u16::from(profile))), n)).collect();
         let plan = realise(&view, &shape, &need, Generation(2), fill)?;
         assert_eq!(audit(problem, &plan), Vec::new());
         Some(plan.gpus[0].allocations.clone())

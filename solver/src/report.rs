@@ -6,6 +6,7 @@ use crate::evaluate::{TenantValue, Value};
 use crate::name;
 use crate::plan::{Plan, Report, TenantOutlook};
 use crate::problem::{InstanceState, Problem, Task, TaskKind, TenantId};
+use crate::shape::Shape;
 use crate::view::View;
 
 /// More than this no plan can be worth: every arrival answered by the better of both models.
@@ -19,11 +20,11 @@ pub(crate) fn most(view: &View) -> f64 {
 }
 
 /// What the plan means for each tenant.
-pub(crate) fn tenants(view: &View, plan: &Plan, value: &Value) -> Vec<TenantOutlook> {
-    view.tenants().zip(&value.tenants).map(|((id, state), worth)| outlook(view, plan, id, &state.name, worth)).collect()
+pub(crate) fn tenants(view: &View, shape: &Shape, plan: &Plan, value: &Value) -> Vec<TenantOutlook> {
+    view.tenants().zip(&value.tenants).map(|((id, state), worth)| outlook(view, shape, plan, id, &state.name, worth)).collect()
 }
 
-fn outlook(view: &View, plan: &Plan, id: TenantId, name: &str, worth: &TenantValue) -> TenantOutlook {
+fn outlook(view: &View, shape: &Shape, plan: &Plan, id: TenantId, name: &str, worth: &TenantValue) -> TenantOutlook {
     let slo_attainment = if worth.arrivals > 0.0 { worth.on_time / worth.arrivals } else { 1.0 };
     TenantOutlook {
         name: name.to_owned(),
@@ -32,22 +33,23 @@ fn outlook(view: &View, plan: &Plan, id: TenantId, name: &str, worth: &TenantVal
         slo_attainment,
         accuracy: worth.accuracy,
         goodput: worth.correct,
-        retraining: retraining(view, plan, id, worth),
+        retraining: retraining(view, shape, plan, id, worth),
     }
 }
 
 /// By `fold`, for the sum of no floats is -0.
 fn capacity(view: &View, plan: &Plan, id: TenantId) -> f64 {
-    let own = plan.gpus.iter().flat_map(|gpu| &gpu.allocations).filter(|new| new.task == Some(Task::inference(id)));
-    own.map(|new| view.rate(id, new.site.profile)).fold(0.0, |sum, rps| sum + rps)
+    let all = plan.gpus.iter().enumerate().flat_map(|(gpu, plan)| plan.allocations.iter().map(move |new| (gpu, new)));
+    let own = all.filter(|(_, new)| new.task == Some(Task::inference(id)));
+    own.map(|(gpu, new)| view.rate_on(id, gpu, new.site.profile)).fold(0.0, |sum, rps| sum + rps)
 }
 
-fn retraining(view: &View, plan: &Plan, id: TenantId, worth: &TenantValue) -> Option<String> {
-    let (profile, finish_s) = worth.retraining?;
+fn retraining(view: &View, shape: &Shape, plan: &Plan, id: TenantId, worth: &TenantValue) -> Option<String> {
+    let (kind, finish_s) = worth.retraining?;
     let allocations = plan.gpus.iter().enumerate().flat_map(|(gpu, p)| p.allocations.iter().map(move |a| (gpu, a)));
     let mut now = allocations.filter(|(_, new)| new.task == Some(Task::retraining(id)));
     let place = now.next().map(|(gpu, new)| format!("on {}", name::site(view.problem, gpu, new.site)));
-    let slices = view.problem.gpus[0].catalog.profile(profile).compute_slices;
+    let slices = view.problem.models[shape.kind(kind).model].catalog.profile(shape.kind(kind).profile).compute_slices;
     let place = place.unwrap_or_else(|| format!("later, on {slices}g"));
     Some(format!("{place}, done in {finish_s:.0} s"))
 }
@@ -81,7 +83,7 @@ fn inference_change(view: &View, plan: &Plan, id: TenantId) -> Option<String> {
         return None;
     }
     let owned = view.instances().filter(|(_, old)| old.task == Some(task));
-    let could = owned.map(|(_, old)| view.rate(id, old.site.profile)).fold(0.0, |sum, rps| sum + rps);
+    let could = owned.map(|(gpu, old)| view.rate_on(id, gpu, old.site.profile)).fold(0.0, |sum, rps| sum + rps);
     let (can, peak) = (capacity(view, plan, id), view.peak_demand(id));
     let why = if peak > could && can > could {
         format!("forecast {peak:.0} req/s exceeds the {could:.0} req/s it can answer in time")

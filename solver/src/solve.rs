@@ -5,7 +5,7 @@ use crate::check::{ProblemError, check};
 use crate::evaluate::{Counts, Value, value, wait_value};
 use crate::exhaustive::exhaustive;
 use crate::greedy::{greedy, held};
-use crate::ilp;
+use crate::monolith;
 use crate::options::{Policy, SolveOptions};
 use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus};
 use crate::problem::{Problem, Task, TaskKind};
@@ -24,7 +24,7 @@ use crate::view::View;
 pub fn solve(problem: &Problem, previous: Option<&Plan>, options: &SolveOptions) -> Result<Outcome, ProblemError> {
     check(problem, previous, options)?;
     let view = View::new(problem, options);
-    let shape = Shape::new(&problem.gpus[0].catalog, problem.gpus.len());
+    let shape = Shape::new(problem);
     let mut search = Search::new(&view, &shape, options);
     match options.policy {
         Policy::Ilp => search.ilp(),
@@ -53,7 +53,7 @@ pub fn keep(problem: &Problem, generation: Generation) -> Plan {
 pub fn evaluate(problem: &Problem, plan: &Plan) -> Result<f64, ProblemError> {
     let options = SolveOptions::default();
     check(problem, None, &options)?;
-    let shape = Shape::new(&problem.gpus[0].catalog, problem.gpus.len());
+    let shape = Shape::new(problem);
     Ok(value(&View::new(problem, &options), &shape, plan, None).goodput)
 }
 
@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
     }
 
     fn ilp(&mut self) {
-        match ilp::solve(self.view, self.shape, self.options) {
+        match monolith::solve(self.view, self.shape, self.options) {
             Ok(answer) => {
                 self.bound = Some(answer.bound);
                 let status = if answer.optimal { SolveStatus::Optimal } else { SolveStatus::TimeLimit };
@@ -93,7 +93,7 @@ impl<'a> Search<'a> {
                     self.reason = Some(format!("time limit of {} ms reached before the gap was closed", self.options.time_limit_ms));
                 }
                 self.wait = Some(wait_value(self.view, self.shape, &self.keep.plan, &answer.counts));
-                self.candidate(&need_now(self.view, &answer.counts), Some(&answer.counts), status);
+                self.candidate(&need_now(self.view, self.shape, &answer.counts), Some(&answer.counts), status);
             }
             Err(error) => self.reason = Some(format!("integer program: {error}; greedy instead")),
         }
@@ -101,7 +101,7 @@ impl<'a> Search<'a> {
     }
 
     fn greedy(&mut self) {
-        let grown = greedy(self.view, self.shape, &held(self.view));
+        let grown = greedy(self.view, self.shape, &held(self.view, self.shape));
         let anew = greedy(self.view, self.shape, &Need::new());
         self.candidate(&grown, None, SolveStatus::Greedy);
         self.candidate(&anew, None, SolveStatus::Greedy);
@@ -136,7 +136,7 @@ impl<'a> Search<'a> {
     }
 
     fn choose(self) -> Outcome {
-        let Search { view, options, mut keep, wait, candidates, bound, mut reason, .. } = self;
+        let Search { view, shape, options, mut keep, wait, candidates, bound, mut reason, .. } = self;
         // The first of equals: the integer program's.
         let best = candidates.into_iter().reduce(|best, next| if next.value.score > best.value.score { next } else { best });
         let keep_objective = keep.value.goodput;
@@ -166,7 +166,7 @@ impl<'a> Search<'a> {
             solve_ms: 0.0,
             worth_it,
             reason,
-            tenants: report::tenants(view, &chosen.plan, &chosen.value),
+            tenants: report::tenants(view, shape, &chosen.plan, &chosen.value),
             changes: report::changes(view, &chosen.plan),
         };
         Outcome { plan: chosen.plan, report }
@@ -189,17 +189,18 @@ fn disturbs(problem: &Problem, plan: &Plan) -> bool {
 }
 
 /// What the counts want now: their first block.
-fn need_now(view: &View, counts: &Counts) -> Need {
+fn need_now(view: &View, shape: &Shape, counts: &Counts) -> Need {
     let mut need = Need::new();
     for (id, _) in view.tenants() {
-        for profile in view.profiles() {
-            let n = counts.inference[0][id.index()][profile.index()];
+        for kind in shape.kind_ids() {
+            let n = counts.inference[0][id.index()][kind.index()];
             if n > 0 {
-                need.insert((Task::inference(id), profile), n);
+                need.insert((Task::inference(id), kind), n);
             }
         }
-        if let Some((profile, 0)) = counts.retraining[id.index()] {
-            need.insert((Task::retraining(id), profile), 1);
+        let fixed = view.running(id).is_some_and(|(_, old)| old.pinned);
+        if let Some((kind, 0)) = counts.retraining[id.index()].filter(|_| !fixed) {
+            need.insert((Task::retraining(id), kind), 1);
         }
     }
     need

@@ -3,7 +3,8 @@
 use migrator_mig::ProfileId;
 
 use crate::options::SolveOptions;
-use crate::problem::{InstanceState, Problem, RetrainingState, Task, TaskKind, TenantId, TenantState};
+use crate::problem::{InstanceState, Problem, Scenario, Task, TaskKind, TenantId, TenantState};
+use crate::shape::{Kind, KindId, Shape};
 
 /// Boundaries of the time blocks lie at multiples of this, counted back from the window's end, so that the next solve finds
 /// them again (`reference/ilp.md` section 0, item 3: anchoring is worth 7 points).
@@ -24,10 +25,14 @@ pub(crate) struct View<'a> {
     pub problem: &'a Problem,
     /// Slots of 1 s that are planned for.
     pub horizon: usize,
-    /// Requests/s by tenant and slot, backlog included.
+    /// Expected requests/s by tenant and slot, backlog included.
     pub demand: Vec<Vec<f64>>,
+    /// The same by tenant and scenario: probability and requests/s by slot.
+    pub scenarios: Vec<Vec<(f64, Vec<f64>)>>,
     /// Second from now at which a better model is worth nothing any more.
     pub worth_until: f64,
+    /// Most that any instance answers per second, by its tenant's weight.
+    dearest: f64,
     /// Ends of the time blocks in slots, ascending; the last is the horizon.
     pub ends: Vec<usize>,
 }
@@ -37,15 +42,25 @@ impl<'a> View<'a> {
         let most = options.horizon_s.clamp(1.0, LONGEST_S);
         let horizon = problem.window_left_s.max(SolveOptions::MIN_HORIZON_S).min(most).ceil() as usize;
         let worth_until = (problem.window_left_s + problem.beyond_window_s).max(horizon as f64);
-        let mut view = View { problem, horizon, demand: Vec::new(), worth_until, ends: Vec::new() };
+        let mut view = View { problem, horizon, demand: Vec::new(), scenarios: Vec::new(), worth_until, dearest: 0.0, ends: Vec::new() };
         view.ends = view.anchored();
-        view.demand = problem.tenants.iter().map(|tenant| view.seconds(tenant)).collect();
+        view.dearest = view
+            .inferences()
+            .map(|(id, model, q)| problem.tenants[id.index()].weight.max(1.0) * view.rate(id, model, q))
+            .fold(0.0, f64::max);
+        let scenarios = |tenant: &TenantState| {
+            tenant.demand.iter().map(|scenario| (scenario.probability, view.seconds(tenant.backlog, scenario))).collect::<Vec<_>>()
+        };
+        view.scenarios = problem.tenants.iter().map(scenarios).collect();
+        view.demand = view.scenarios.iter().map(|scenarios| expected(scenarios, horizon)).collect();
         view
     }
 
     fn anchored(&self) -> Vec<usize> {
         // A block shorter than a warm-up would let the optimiser drop an instance before its heir is ready, for free.
-        let slowest = self.inferences().fold(1.0, |most: f64, (tenant, profile)| most.max(self.start_s(tenant, profile)));
+        let slowest = self
+            .inferences()
+            .fold(1.0, |most: f64, (tenant, model, profile)| most.max(self.switch_s(Task::inference(tenant), model, profile)));
         let boundary = |after: f64, units: usize| {
             let step = UNIT_S * units as f64;
             let rest = (self.problem.window_left_s - after).rem_euclid(step);
@@ -61,12 +76,12 @@ impl<'a> View<'a> {
         ends
     }
 
-    fn seconds(&self, tenant: &TenantState) -> Vec<f64> {
-        let last = tenant.demand_rps.last().copied().unwrap_or(0.0);
-        let mut seconds: Vec<f64> = (0..self.horizon).map(|t| tenant.demand_rps.get(t).copied().unwrap_or(last)).collect();
+    fn seconds(&self, backlog: f64, scenario: &Scenario) -> Vec<f64> {
+        let last = scenario.rps.last().copied().unwrap_or(0.0);
+        let mut seconds: Vec<f64> = (0..self.horizon).map(|t| scenario.rps.get(t).copied().unwrap_or(last)).collect();
         // What is queued is answered in block 0 or never.
         let first = self.ends[0];
-        seconds[..first].iter_mut().for_each(|rps| *rps += tenant.backlog / first as f64);
+        seconds[..first].iter_mut().for_each(|rps| *rps += backlog / first as f64);
         seconds
     }
 
@@ -78,13 +93,15 @@ impl<'a> View<'a> {
         &self.problem.tenants[id.index()]
     }
 
-    pub fn profiles(&self) -> impl Iterator<Item = ProfileId> + use<> {
-        self.problem.gpus[0].catalog.profile_ids()
-    }
-
-    /// Tenants and the profiles that serve them.
-    pub fn inferences(&self) -> impl Iterator<Item = (TenantId, ProfileId)> + '_ {
-        self.tenants().flat_map(move |(id, tenant)| self.profiles().filter(|q| tenant.capacity_rps[q.index()] > 0.0).map(move |q| (id, q)))
+    /// Tenants, and the GPU models and profiles that serve them.
+    pub fn inferences(&self) -> impl Iterator<Item = (TenantId, usize, ProfileId)> + '_ {
+        let profiles = move || {
+            let models = self.problem.models.iter().enumerate();
+            models.flat_map(|(model, of)| of.catalog.profile_ids().map(move |profile| (model, profile)))
+        };
+        let used = move |model: usize| self.problem.gpus.iter().any(|gpu| gpu.model == model);
+        let serves = move |id: TenantId| profiles().filter(move |&(model, q)| used(model) && self.rate(id, model, q) > 0.0);
+        self.tenants().flat_map(move |(id, _)| serves(id).map(move |(model, q)| (id, model, q)))
     }
 
     pub fn instances(&self) -> impl Iterator<Item = (usize, &'a InstanceState)> + use<'a> {
@@ -97,21 +114,35 @@ impl<'a> View<'a> {
     }
 
     /// Requests/s of one instance.
-    pub fn rate(&self, id: TenantId, profile: ProfileId) -> f64 {
-        self.tenant(id).capacity_rps[profile.index()]
+    pub fn rate(&self, id: TenantId, model: usize, profile: ProfileId) -> f64 {
+        self.problem.rate(id, model, profile)
+    }
+
+    /// Requests/s of one instance of a kind.
+    pub fn kind_rate(&self, shape: &Shape, id: TenantId, kind: KindId) -> f64 {
+        let Kind { model, profile, .. } = shape.kind(kind);
+        self.rate(id, model, profile)
+    }
+
+    /// Requests/s of an instance of a GPU.
+    pub fn rate_on(&self, id: TenantId, gpu: usize, profile: ProfileId) -> f64 {
+        self.rate(id, self.problem.gpus[gpu].model, profile)
     }
 
     /// Capacity that a tenant keeps however valuable the others are: its floor, but no more than its smallest instance gives.
     pub fn floor(&self, id: TenantId) -> f64 {
-        let smallest = self.tenant(id).capacity_rps.iter().copied().find(|&rps| rps > 0.0).unwrap_or(0.0);
+        let own = |model: usize| {
+            let mut rates = self.problem.models[model].catalog.profile_ids().map(|q| self.rate(id, model, q));
+            rates.find(|&rps| rps > 0.0)
+        };
+        let smallest = self.problem.gpus.iter().filter_map(|gpu| own(gpu.model)).reduce(f64::min).unwrap_or(0.0);
         self.tenant(id).floor_rps.min(smallest)
     }
 
     /// What a missing request/s of a floor is charged per second: the whole floor missing outbids [`FLOOR_OUTBIDS`] instances of
     /// whatever tenant is worth most.
     pub fn floor_charge(&self, id: TenantId) -> f64 {
-        let most = self.inferences().map(|(other, q)| self.tenant(other).weight.max(1.0) * self.rate(other, q)).fold(0.0, f64::max);
-        FLOOR_OUTBIDS * most / self.floor(id).max(1e-3)
+        FLOOR_OUTBIDS * self.dearest / self.floor(id).max(1e-3)
     }
 
     /// Mean demand over slots `[from, to)`, requests/s.
@@ -120,9 +151,9 @@ impl<'a> View<'a> {
         slots.iter().sum::<f64>() / slots.len().max(1) as f64
     }
 
-    /// Highest demand over the horizon, requests/s.
+    /// Highest demand over the horizon in any scenario, requests/s.
     pub fn peak_demand(&self, id: TenantId) -> f64 {
-        self.demand[id.index()].iter().copied().fold(0.0, f64::max)
+        self.scenarios[id.index()].iter().flat_map(|(_, rps)| rps).copied().fold(0.0, f64::max)
     }
 
     /// Seconds to make a task ready outside any instance, while the old owners serve; 0 without preloading.
@@ -144,20 +175,15 @@ impl<'a> View<'a> {
     }
 
     /// Seconds without service when a task starts where something else has to yield: the unavoidable part of a start.
-    pub fn switch_s(&self, task: Task, profile: ProfileId) -> f64 {
-        let costs = &self.problem.costs;
-        let cut = costs.destroy_s[profile.index()] + costs.create_s[profile.index()];
-        costs.drain_s + cut + self.settle_s(task)
-    }
-
-    fn start_s(&self, tenant: TenantId, profile: ProfileId) -> f64 {
-        self.switch_s(Task::inference(tenant), profile)
+    pub fn switch_s(&self, task: Task, model: usize, profile: ProfileId) -> f64 {
+        let of = &self.problem.models[model];
+        let cut = of.destroy_s[profile.index()] + of.create_s[profile.index()];
+        self.problem.costs.drain_s + cut + self.settle_s(task)
     }
 
     /// Work left on this profile, seconds; `None` = does not fit or is not due.
-    pub fn retraining_s(&self, id: TenantId, profile: ProfileId) -> Option<f64> {
-        let RetrainingState { seconds_left, .. } = self.tenant(id).retraining.as_ref()?;
-        Some(seconds_left[profile.index()]).filter(|seconds| (0.0..f64::INFINITY).contains(seconds))
+    pub fn retraining_s(&self, id: TenantId, model: usize, profile: ProfileId) -> Option<f64> {
+        self.problem.work_s(id, model, profile)
     }
 
     /// Whether a retraining that ends then still counts; one that runs already may end after its window.
@@ -183,10 +209,20 @@ impl<'a> View<'a> {
         self.mean_demand(id, 0, self.horizon) * (self.worth_until - from_s.max(self.horizon as f64)).max(0.0)
     }
 
+    /// Capacity of a tenant's pinned instances, requests/s.
+    pub fn pinned_rate(&self, id: TenantId) -> f64 {
+        let own = self.instances().filter(|(_, old)| old.pinned && old.task == Some(Task::inference(id)));
+        own.map(|(gpu, old)| self.rate_on(id, gpu, old.site.profile)).sum()
+    }
+
     /// The instance on which a tenant's retraining is now.
     pub fn running(&self, id: TenantId) -> Option<(usize, &'a InstanceState)> {
         self.instances().find(|(_, instance)| instance.task == Some(Task::retraining(id)))
     }
+}
+
+fn expected(scenarios: &[(f64, Vec<f64>)], horizon: usize) -> Vec<f64> {
+    (0..horizon).map(|t| scenarios.iter().map(|(probability, rps)| probability * rps[t]).sum()).collect()
 }
 
 #[cfg(test)]

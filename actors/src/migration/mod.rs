@@ -231,6 +231,7 @@ impl Handler<AskInventory> for MigrationActor {
                     } else {
                         0.0
                     },
+                    pinned: false,
                 },
                 version: bound.and_then(|bound| bound.version),
                 text: bound.map_or("idle", |bound| bound.state.text(bound.task.kind)),

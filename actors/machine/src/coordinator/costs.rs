@@ -1,7 +1,7 @@
 //! What steps take, from what migrations measured.
 
-use migrator_mig::ProfileId;
-use migrator_solver::{Step, TaskKind, TransitionCosts};
+use migrator_mig::{Catalog, ProfileId};
+use migrator_solver::{GpuModel, Step, TaskKind, TransitionCosts};
 
 use super::types::CoordinatorConfig;
 use crate::migration::{MigrationReport, StepTook};
@@ -24,7 +24,7 @@ pub(super) struct Costs {
 
 impl Costs {
     pub fn new(config: &CoordinatorConfig) -> Costs {
-        let profiles = config.gpus.first().map_or(0, |gpu| gpu.catalog.profiles.len());
+        let profiles = config.gpus.iter().map(|gpu| gpu.catalog.profiles.len()).max().unwrap_or(0);
         Costs {
             create_s: vec![config.create_s; profiles],
             destroy_s: vec![config.destroy_s; profiles],
@@ -38,13 +38,13 @@ impl Costs {
 
     /// As the solver wants them.
     pub fn transition(&self) -> TransitionCosts {
-        TransitionCosts {
-            create_s: self.create_s.clone(),
-            destroy_s: self.destroy_s.clone(),
-            drain_s: self.drain_s,
-            handover_s: self.bind_s + self.admit_s,
-            preload: self.preload,
-        }
+        TransitionCosts { drain_s: self.drain_s, handover_s: self.bind_s + self.admit_s, preload: self.preload }
+    }
+
+    /// A GPU model as the solver wants it; what was measured counts for every model.
+    pub fn model(&self, catalog: &Catalog) -> GpuModel {
+        let table = |table: &[f64]| (0..catalog.profiles.len()).map(|q| table.get(q).copied().unwrap_or(0.0)).collect();
+        GpuModel { catalog: catalog.clone(), create_s: table(&self.create_s), destroy_s: table(&self.destroy_s) }
     }
 
     /// Seconds to start a worker and load a tenant's model.

@@ -2,10 +2,10 @@
 
 use migrator_models::Curve;
 use migrator_models::curve::CurvePoint;
-use migrator_solver::{Forecaster, GpuState, Problem, RetrainingState, TaskKind, TenantState};
+use migrator_solver::{Forecaster, GpuModel, GpuState, Problem, RetrainingState, Scenario, TaskKind, TenantState};
 
 use super::CoordinatorMachine;
-use super::types::{TenantPlanning, TenantTick};
+use super::types::{GpuConfig, TenantPlanning, TenantTick};
 use crate::Time;
 
 /// Share of the way back to the accuracy it once had that a retraining is hoped to go, whatever the last ones gained.
@@ -51,6 +51,7 @@ impl CoordinatorMachine {
     pub(super) fn problem(&self, now: Time) -> Problem {
         let (_, gone, length) = self.window(now);
         Problem {
+            models: self.models(),
             gpus: self.gpus(),
             tenants: (0..self.config.tenants.len()).map(|tenant| self.tenant(tenant)).collect(),
             window_left_s: (length - gone).max(0.0),
@@ -61,13 +62,35 @@ impl CoordinatorMachine {
 
     /// The GPUs and what the last tick found on them.
     pub(super) fn gpus(&self) -> Vec<GpuState> {
+        let models = self.distinct();
+        let model = |gpu: &GpuConfig| models.iter().position(|of| of.catalog == gpu.catalog).unwrap_or(0);
         let gpus = self.config.gpus.iter().zip(&self.tick.instances);
-        gpus.map(|(gpu, instances)| GpuState { catalog: gpu.catalog.clone(), instances: instances.clone() }).collect()
+        gpus.map(|(gpu, instances)| GpuState { model: model(gpu), instances: instances.clone() }).collect()
     }
 
-    /// Requests/s of a tenant on each profile: its curve, corrected by what its lanes measured.
-    pub(super) fn capacity_by_profile(&self, tenant: usize) -> Vec<f64> {
-        let (Some(gpu), planning) = (self.config.gpus.first(), &self.config.tenants[tenant]) else { return Vec::new() };
+    /// One GPU of each model, in the order of the GPUs.
+    fn distinct(&self) -> Vec<&GpuConfig> {
+        let mut models: Vec<&GpuConfig> = Vec::new();
+        for gpu in &self.config.gpus {
+            if !models.iter().any(|of| of.catalog == gpu.catalog) {
+                models.push(gpu);
+            }
+        }
+        models
+    }
+
+    /// The GPU models of this host and what cutting them takes.
+    fn models(&self) -> Vec<GpuModel> {
+        self.distinct().into_iter().map(|gpu| self.costs.model(&gpu.catalog)).collect()
+    }
+
+    /// Requests/s of a tenant by GPU model and profile: its curve, corrected by what its lanes measured.
+    pub(super) fn capacity_by_profile(&self, tenant: usize) -> Vec<Vec<f64>> {
+        self.distinct().into_iter().map(|gpu| self.capacity_on(gpu, tenant)).collect()
+    }
+
+    fn capacity_on(&self, gpu: &GpuConfig, tenant: usize) -> Vec<f64> {
+        let planning = &self.config.tenants[tenant];
         let ratio = self.ratios[tenant];
         let capacity = |(index, profile): (usize, &migrator_mig::Profile)| {
             if profile.memory_mib < planning.memory_mib {
@@ -90,8 +113,9 @@ impl CoordinatorMachine {
         TenantState {
             name: planning.name.clone(),
             weight: planning.weight,
-            demand_rps: self.forecasters[tenant].forecast(self.config.horizon_s.clamp(1.0, 3600.0).ceil() as usize),
+            demand: Scenario::certain(self.forecasters[tenant].forecast(self.config.horizon_s.clamp(1.0, 3600.0).ceil() as usize)),
             capacity_rps: self.capacity_by_profile(tenant),
+            memory_mib: planning.memory_mib,
             backlog: tick.telemetry.queue_depth as f64,
             accuracy,
             load_s: self.costs.load_s(tenant),
@@ -113,28 +137,38 @@ impl CoordinatorMachine {
 
     fn retraining(&self, tenant: usize, tick: &TenantTick, accuracy: f64) -> Option<RetrainingState> {
         let (status, planning) = (&tick.retraining, &self.config.tenants[tenant]);
-        let gpu = self.config.gpus.first().filter(|_| status.due)?;
-        let seconds = |profile: &migrator_mig::Profile| {
+        if !status.due {
+            return None;
+        }
+        let seconds = |gpu: &GpuConfig, profile: &migrator_mig::Profile| {
             let share = f64::from(profile.compute_slices) * gpu.cores_per_slice;
             if profile.memory_mib < planning.retrain_memory_mib { f64::INFINITY } else { status.core_s_left.max(0.0) / share.max(1e-6) }
         };
         let recovered = status.validated.map_or(0.0, |once| accuracy + RECOVERS * (once - accuracy));
         Some(RetrainingState {
-            seconds_left: gpu.catalog.profiles.iter().map(seconds).collect(),
+            seconds_left: self
+                .distinct()
+                .iter()
+                .map(|gpu| gpu.catalog.profiles.iter().map(|profile| seconds(gpu, profile)).collect())
+                .collect(),
             accuracy_after: (accuracy + status.expected_gain).max(recovered).clamp(accuracy, 1.0),
             restore_s: self.costs.load_s(tenant),
+            memory_mib: planning.retrain_memory_mib,
         })
     }
 
     /// Capacity of each tenant on the instances of the last tick that serve it, requests/s.
     pub fn capacity_rps(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.config.tenants.len()];
-        let tables: Vec<Vec<f64>> = (0..sums.len()).map(|tenant| self.capacity_by_profile(tenant)).collect();
-        for instance in self.tick.instances.iter().flatten().filter(|instance| instance.ready_in_s <= 0.0) {
-            if let Some(task) = instance.task.filter(|task| task.kind == TaskKind::Inference)
-                && let Some(rps) = tables.get(task.tenant.index()).and_then(|table| table.get(instance.site.profile.index()))
-            {
-                sums[task.tenant.index()] += rps;
+        let tables: Vec<Vec<Vec<f64>>> = (0..sums.len()).map(|tenant| self.capacity_by_profile(tenant)).collect();
+        for gpu in self.gpus() {
+            for instance in gpu.instances.iter().filter(|instance| instance.ready_in_s <= 0.0) {
+                if let Some(task) = instance.task.filter(|task| task.kind == TaskKind::Inference)
+                    && let Some(table) = tables.get(task.tenant.index()).and_then(|models| models.get(gpu.model))
+                    && let Some(rps) = table.get(instance.site.profile.index())
+                {
+                    sums[task.tenant.index()] += rps;
+                }
             }
         }
         sums

@@ -94,7 +94,7 @@ fn report(generation: Generation) -> MigrationReport {
 /// Instances as the plan wants them, numbered from 1.
 fn as_planned(plan: &Plan) -> Vec<InstanceState> {
     let allocations = plan.gpus[0].allocations.iter().enumerate();
-    allocations.map(|(i, a)| InstanceState { id: InstanceId(i as u64 + 1), site: a.site, task: a.task, ready_in_s: 0.0 }).collect()
+    allocations.map(|(i, a)| InstanceState { id: InstanceId(i as u64 + 1), site: a.site, task: a.task, ready_in_s: 0.0, pinned: false }).collect()
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn the_first_tick_starts_the_window_and_a_solve() {
     let (problem, previous, options) = asked(&wishes).unwrap();
     assert_eq!((options.generation, previous), (Generation(8), None));
     assert_eq!((problem.window_left_s, problem.tenants.len()), (199.0, 2));
-    assert!(problem.tenants[0].demand_rps[0] >= 20.0);
+    assert!(problem.tenants[0].demand[0].rps[0] >= 20.0);
 }
 
 #[test]
@@ -239,20 +239,20 @@ fn memory_and_slo_decide_which_profiles_have_capacity() {
     config.tenants[0].memory_mib = 2500;
     config.tenants[1].slo_ms = 9.0;
     let machine = CoordinatorMachine::new(config, Generation(0));
-    let vision = machine.capacity_by_profile(0);
+    let vision = &machine.capacity_by_profile(0)[0];
     assert!(vision[0] == 0.0 && vision[1] == 0.0 && vision[2] > 0.0 && vision[4] > vision[2], "{vision:?}");
-    assert_eq!(machine.capacity_by_profile(1)[0], 0.0);
+    assert_eq!(machine.capacity_by_profile(1)[0][0], 0.0);
 }
 
 #[test]
 fn slower_service_lowers_the_planned_capacity() {
     let mut machine = CoordinatorMachine::new(config(), Generation(0));
-    let before = machine.capacity_by_profile(0)[4];
+    let before = machine.capacity_by_profile(0)[0][4];
     let mut slow = tick([20, 5], vec![]);
     slow.tenants[0].telemetry.batches = 5;
     slow.tenants[0].telemetry.service_ratio = 2.0;
     (0..60).for_each(|at| machine.tick(s(f64::from(at)), &slow));
-    let after = machine.capacity_by_profile(0)[4];
+    let after = machine.capacity_by_profile(0)[0][4];
     assert!(after < before * 0.6, "{before} {after}");
 }
 
@@ -269,7 +269,7 @@ fn accuracy_follows_its_samples_and_the_gain_is_added() {
     assert!((problem.tenants[0].accuracy - 0.4).abs() < 1e-9 && (problem.tenants[1].accuracy - 0.55).abs() < 1e-9);
     let retraining = problem.tenants[0].retraining.as_ref().unwrap();
     assert!((retraining.accuracy_after - 0.65).abs() < 1e-9);
-    assert!((retraining.seconds_left[0] - 40.0).abs() < 1e-9);
+    assert!((retraining.seconds_left[0][0] - 40.0).abs() < 1e-9);
     assert!(problem.tenants[1].retraining.is_none());
 }
 
@@ -287,7 +287,7 @@ fn measured_steps_move_the_costs() {
     ];
     machine.migrated(s(4.0), &told);
     let costs = machine.costs.transition();
-    assert!((costs.create_s[site.profile.index()] - 0.6).abs() < 1e-9);
+    assert!((machine.costs.model(&Catalog::seven_slices("cpu", 8000)).create_s[site.profile.index()] - 0.6).abs() < 1e-9);
     assert!((machine.costs.load_s(0) - 6.0).abs() < 1e-9 && machine.costs.load_s(1) == 3.0);
     assert_eq!(costs.drain_s, 0.2);
 }

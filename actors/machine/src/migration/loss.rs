@@ -15,8 +15,10 @@ use crate::Time;
 ///   not: an instance that yields to another tenant and stands still until its heir's model is loaded.
 #[derive(Debug, Default)]
 pub(super) struct Loss {
-    /// Requests/s by tenant and profile.
-    capacity: Vec<Vec<f64>>,
+    /// Requests/s by tenant, GPU model and profile.
+    capacity: Vec<Vec<Vec<f64>>>,
+    /// GPU model of each GPU.
+    models: Vec<usize>,
     /// Compute slices by GPU and profile.
     slices: Vec<Vec<f64>>,
     /// `min(before, after)` by tenant.
@@ -40,8 +42,10 @@ struct Admitted {
 impl Loss {
     pub fn new(now: Time, problem: &Problem, plan: &Plan) -> Loss {
         let capacity = problem.tenants.iter().map(|tenant| tenant.capacity_rps.clone()).collect();
-        let slices = problem.gpus.iter().map(|gpu| gpu.catalog.profiles.iter().map(|p| f64::from(p.compute_slices)).collect()).collect();
-        let mut loss = Loss { capacity, slices, since: now, ..Loss::default() };
+        let models = problem.gpus.iter().map(|gpu| gpu.model).collect();
+        let slices_of = |gpu| problem.catalog(gpu).profiles.iter().map(|p| f64::from(p.compute_slices)).collect();
+        let slices = (0..problem.gpus.len()).map(slices_of).collect();
+        let mut loss = Loss { capacity, models, slices, since: now, ..Loss::default() };
         let (mut after, mut slices_after) = (vec![0.0; problem.tenants.len()], 0.0);
         for (gpu, state) in problem.gpus.iter().enumerate() {
             for instance in &state.instances {
@@ -124,7 +128,9 @@ impl Loss {
 
     fn admitted(&self, gpu: usize, site: Site, task: Task) -> Admitted {
         let slices = self.slices.get(gpu).and_then(|by_profile| by_profile.get(site.profile.index())).copied().unwrap_or(0.0);
-        let rps = self.capacity.get(task.tenant.index()).and_then(|by_profile| by_profile.get(site.profile.index()));
+        let by_model = self.capacity.get(task.tenant.index());
+        let by_profile = self.models.get(gpu).and_then(|&model| by_model?.get(model));
+        let rps = by_profile.and_then(|by_profile| by_profile.get(site.profile.index()));
         let rps = rps.copied().filter(|rps| rps.is_finite() && task.kind == Inference).unwrap_or(0.0).max(0.0);
         Admitted { tenant: task.tenant, rps, slices }
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use migrator_mig::{Catalog, Placement, ProfileId, Site};
 use migrator_solver::{
-    Allocation, GpuPlan, GpuState, InstanceState, PlannedStep, SiteKey, Target, Task, TenantId, TenantState, TransitionCosts,
+    Allocation, GpuModel, GpuPlan, GpuState, Scenario, InstanceState, PlannedStep, SiteKey, Target, Task, TenantId, TenantState, TransitionCosts,
 };
 use proptest::prelude::*;
 
@@ -36,8 +36,9 @@ fn tenant() -> TenantState {
     TenantState {
         name: "vision".into(),
         weight: 1.0,
-        demand_rps: vec![10.0],
-        capacity_rps: vec![10.0, 20.0, 30.0, 40.0, 70.0],
+        demand: Scenario::certain(vec![10.0]),
+        capacity_rps: vec![vec![10.0, 20.0, 30.0, 40.0, 70.0]],
+        memory_mib: 0,
         backlog: 0.0,
         accuracy: 0.8,
         load_s: 2.0,
@@ -48,13 +49,14 @@ fn tenant() -> TenantState {
 
 /// One 7g instance that serves, to become one 4g that serves.
 fn problem() -> Problem {
-    let instance = InstanceState { id: OLD, site: whole(), task: Some(task()), ready_in_s: 0.0 };
+    let instance = InstanceState { id: OLD, site: whole(), task: Some(task()), ready_in_s: 0.0, pinned: false };
     Problem {
-        gpus: vec![GpuState { catalog: Catalog::seven_slices("cpu", 8000), instances: vec![instance] }],
+        models: vec![GpuModel { catalog: Catalog::seven_slices("cpu", 8000), create_s: vec![0.3; 5], destroy_s: vec![0.3; 5] }],
+        gpus: vec![GpuState { model: 0, instances: vec![instance] }],
         tenants: vec![tenant()],
         window_left_s: 100.0,
         beyond_window_s: 0.0,
-        costs: TransitionCosts { create_s: vec![0.3; 5], destroy_s: vec![0.3; 5], drain_s: 0.1, handover_s: 0.1, preload: true },
+        costs: TransitionCosts { drain_s: 0.1, handover_s: 0.1, preload: true },
     }
 }
 

@@ -95,7 +95,7 @@ impl World {
                 let id = InstanceId(self.made);
                 let overlaps = self.instances.iter().any(|i| i.site.placement.overlaps(key.site.placement));
                 assert!(!overlaps, "the device refuses {key:?}");
-                self.instances.push(InstanceState { id, site: key.site, task: None, ready_in_s: 0.0 });
+                self.instances.push(InstanceState { id, site: key.site, task: None, ready_in_s: 0.0, pinned: false });
                 self.instances.sort_by_key(|i| i.site);
                 return StepOk { instance: Some(id) };
             }

@@ -1,19 +1,17 @@
-//! The integer program: instance counts per time block, and one interval per retraining (`reference/ilp.md` section 2, F3n).
+//! The whole window as one integer program (`reference/ilp.md` section 2, F3n): instance counts per time block, one interval per
+//! retraining. Too slow for the live solve; the reference that the planner is measured and tested against.
 
 use std::collections::BTreeMap;
 
+use crate::evaluate::{Counts, start_charge};
+use crate::options::SolveOptions;
+use crate::problem::{InstanceState, Task, TenantId};
+use crate::shape::{Kind, KindId, Shape};
+use crate::view::View;
 use good_lp::solvers::microlp::{MicroLpSolution, microlp};
 use good_lp::{
     Expression, ProblemVariables, Solution, SolutionStatus, SolverModel, Variable, WithMipGap, WithTimeLimit, constraint, variable,
 };
-use migrator_mig::ProfileId;
-
-use crate::bundle::bundles;
-use crate::evaluate::{Counts, start_charge};
-use crate::options::SolveOptions;
-use crate::problem::{Task, TenantId};
-use crate::shape::{SEVEN_SLICE_ROWS, Shape};
-use crate::view::View;
 
 /// An answer of the integer program.
 pub(crate) struct Answer {
@@ -29,17 +27,19 @@ pub(crate) struct Answer {
 /// # Errors
 /// Why there is no answer, for the report: a time limit before the first feasible point, or the solver's own failure.
 pub(crate) fn solve(view: &View, shape: &Shape, options: &SolveOptions) -> Result<Answer, String> {
-    let mut model = Model::new(view);
-    model.serve(shape);
+    let mut model = Model::new(view, shape);
+    model.serve();
     model.retrain();
-    model.fit(shape);
+    model.fit();
     model.solve(options)
 }
 
-/// Starting the retraining of a tenant on a profile in a block.
+/// Starting the retraining of a tenant on a kind of instance in a block.
 struct Interval {
     tenant: TenantId,
-    profile: ProfileId,
+    kind: KindId,
+    /// Whether it takes room: a pinned one does not.
+    room: bool,
     block: usize,
     finish_s: f64,
     chosen: Variable,
@@ -47,18 +47,19 @@ struct Interval {
 
 struct Model<'a> {
     view: &'a View<'a>,
+    shape: &'a Shape,
     variables: ProblemVariables,
     objective: Expression,
     rows: Vec<good_lp::Constraint>,
-    /// n_iqb: inference instances of tenant i, profile q, block b.
-    n: BTreeMap<(TenantId, ProfileId, usize), Variable>,
+    /// n_iqb: inference instances of tenant i, kind q, block b.
+    n: BTreeMap<(TenantId, KindId, usize), Variable>,
     intervals: Vec<Interval>,
 }
 
 impl<'a> Model<'a> {
-    fn new(view: &'a View<'a>) -> Model<'a> {
+    fn new(view: &'a View<'a>, shape: &'a Shape) -> Model<'a> {
         let (variables, objective) = (ProblemVariables::new(), Expression::from(0.0));
-        Model { view, variables, objective, rows: Vec::new(), n: BTreeMap::new(), intervals: Vec::new() }
+        Model { view, shape, variables, objective, rows: Vec::new(), n: BTreeMap::new(), intervals: Vec::new() }
     }
 
     fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
@@ -66,20 +67,18 @@ impl<'a> Model<'a> {
         (0..ends.len()).map(move |b| (b, if b == 0 { 0 } else { ends[b - 1] }, ends[b]))
     }
 
-    fn serve(&mut self, shape: &Shape) {
+    fn serve(&mut self) {
         for (id, _) in self.view.tenants() {
-            let profiles = useful_profiles(self.view, id);
+            let kinds: Vec<KindId> = self.shape.kind_ids().filter(|&kind| self.view.kind_rate(self.shape, id, kind) > 0.0).collect();
             // One warm-up per tenant: profiles differ by a tenth of a second.
-            let warm_ups = profiles.iter().map(|&q| self.view.switch_s(Task::inference(id), q));
-            let warm_up_s = warm_ups.sum::<f64>() / profiles.len().max(1) as f64;
-            let held: Vec<u32> = self.view.profiles().map(|q| held_now(self.view, id, q)).collect();
-            let bundles = bundles(self.view, shape, id, &held);
+            let warm_ups = kinds.iter().map(|&kind| self.switch_s(Task::inference(id), kind));
+            let warm_up_s = warm_ups.sum::<f64>() / kinds.len().max(1) as f64;
             for (block, from, to) in self.blocks() {
-                let mut all = Expression::from(0.0);
-                let mut kept = Expression::from(0.0);
-                for profile in self.view.profiles().filter(|q| bundles.is_some() || profiles.contains(q)) {
-                    let (n, starts) = self.count(id, profile, block, bundles.is_none());
-                    let rate = self.view.rate(id, profile);
+                let mut all = Expression::from(self.view.pinned_rate(id));
+                let mut kept = all.clone();
+                for &kind in &kinds {
+                    let (n, starts) = self.count(id, kind, block);
+                    let rate = self.view.kind_rate(self.shape, id, kind);
                     all += rate * n;
                     kept += rate * n - rate * starts;
                 }
@@ -87,40 +86,23 @@ impl<'a> Model<'a> {
                 // Two groups of seconds, or the average would let capacity of the last second answer requests of the first.
                 let ready_s = (from as f64 + warm_up_s).min(to as f64);
                 self.served(id, block, kept, from as f64, ready_s);
-                match &bundles {
-                    Some(bundles) => self.choose_bundle(id, block, bundles, ready_s, to as f64),
-                    None => self.served(id, block, all, ready_s, to as f64),
-                }
+                self.served(id, block, all, ready_s, to as f64);
             }
         }
     }
 
-    /// A choice among bundles is a tighter relaxation than counts: half an instance more does not answer half of what is missing.
-    fn choose_bundle(&mut self, id: TenantId, block: usize, bundles: &[Vec<u32>], from_s: f64, to_s: f64) {
-        let mut one = Expression::from(0.0);
-        let mut counts = vec![Expression::from(0.0); self.view.profiles().count()];
-        let slots = self.slots(id, from_s, to_s);
-        for bundle in bundles {
-            let x = self.variables.add(variable().binary());
-            one += x;
-            counts.iter_mut().zip(bundle).filter(|(_, n)| **n > 0).for_each(|(sum, &n)| *sum += f64::from(n) * x);
-            let capacity: f64 = self.view.profiles().zip(bundle).map(|(q, &n)| f64::from(n) * self.view.rate(id, q)).sum();
-            let answered: f64 = slots.iter().map(|(share, rps)| share * rps.min(capacity)).sum();
-            self.objective += self.worth(id, block) * answered * x;
-        }
-        // (C10) Σ_m x_imb = 1
-        self.rows.push(constraint!(one == 1));
-        for (profile, sum) in self.view.profiles().zip(counts) {
-            // (C11) n_iqb = Σ_m count_mq x_imb
-            let n = self.n[&(id, profile, block)];
-            self.rows.push(constraint!(sum == n));
-        }
+    fn switch_s(&self, task: Task, kind: KindId) -> f64 {
+        let Kind { model, profile, .. } = self.shape.kind(kind);
+        self.view.switch_s(task, model, profile)
     }
 
-    /// Share of each slot within `[from_s, to_s)` and its demand.
+    /// Share of each slot within `[from_s, to_s)`, by the probability of its scenario, and its demand.
     fn slots(&self, id: TenantId, from_s: f64, to_s: f64) -> Vec<(f64, f64)> {
-        let slots = self.view.demand[id.index()].iter().enumerate();
-        slots.map(|(t, &rps)| ((to_s.min(t as f64 + 1.0) - from_s.max(t as f64)).max(0.0), rps)).collect()
+        let within = |t: usize| (to_s.min(t as f64 + 1.0) - from_s.max(t as f64)).max(0.0);
+        let scenario = |(probability, rps): &(f64, Vec<f64>)| -> Vec<(f64, f64)> {
+            rps.iter().enumerate().map(|(t, &rps)| (probability * within(t), rps)).collect()
+        };
+        self.view.scenarios[id.index()].iter().flat_map(scenario).collect()
     }
 
     /// A block earlier is better by a hair, so that ties do not put off what can be done now.
@@ -128,22 +110,18 @@ impl<'a> Model<'a> {
         self.view.answer_worth(id) * (1.0 - 1e-6 * block as f64)
     }
 
-    fn count(&mut self, id: TenantId, profile: ProfileId, block: usize, integer: bool) -> (Variable, Variable) {
-        let now = held_now(self.view, id, profile);
+    fn count(&mut self, id: TenantId, kind: KindId, block: usize) -> (Variable, Variable) {
+        let (now, rate) = (held_now(self.view, self.shape, id, kind), self.view.kind_rate(self.shape, id, kind));
         // By the horizon's demand, not the block's, or nothing could be made ready before it is needed.
-        let n = if integer {
-            let needed = (self.view.peak_demand(id) / self.view.rate(id, profile)).ceil().min(64.0);
-            self.variables.add(variable().integer().min(0).max(needed.max(f64::from(now))))
-        } else {
-            self.variables.add(variable().min(0))
-        };
+        let needed = (self.view.peak_demand(id) / rate).ceil().min(64.0);
+        let n = self.variables.add(variable().integer().min(0).max(needed.max(f64::from(now))));
         let starts = self.variables.add(variable().min(0));
         // (C1) s_iqb ≥ n_iqb − n_iq,b−1, with n_iq,−1 the instances held now
-        let before = self.n.get(&(id, profile, block.wrapping_sub(1))).copied();
+        let before = self.n.get(&(id, kind, block.wrapping_sub(1))).copied();
         let before = before.map_or(Expression::from(f64::from(now)), Expression::from);
         self.rows.push(constraint!(starts >= n - before));
-        self.objective -= start_charge(self.view, id, profile) * starts;
-        self.n.insert((id, profile, block), n);
+        self.objective -= start_charge(self.view, id, rate) * starts;
+        self.n.insert((id, kind, block), n);
         (n, starts)
     }
 
@@ -182,24 +160,26 @@ impl<'a> Model<'a> {
     fn retrain(&mut self) {
         for (id, tenant) in self.view.tenants() {
             let mut any = Expression::from(0.0);
-            let running = self.view.running(id).map(|(_, old)| (old.site.profile, old.ready_in_s));
-            let mut options: Vec<(ProfileId, usize, f64, bool)> = Vec::new();
-            for profile in self.view.profiles() {
-                let Some(work_s) = self.view.retraining_s(id, profile) else { continue };
+            let running = self.view.running(id).map(|(gpu, old)| (self.shape.kind_of(gpu, old.site.profile), old));
+            let mut options: Vec<(KindId, usize, f64, bool)> = Vec::new();
+            for kind in self.shape.kind_ids() {
+                let Kind { model, profile, .. } = self.shape.kind(kind);
+                let Some(work_s) = self.view.retraining_s(id, model, profile) else { continue };
                 // Going on pays no restore.
-                let going_on = running.filter(|(on, _)| *on == profile).map(|(_, ready_in_s)| ready_in_s + work_s);
-                options.extend(going_on.map(|finish_s| (profile, 0, finish_s, true)));
-                let start_s = self.view.switch_s(Task::retraining(id), profile);
+                let going_on = running.filter(|(on, _)| *on == kind).map(|(_, old)| old.ready_in_s + work_s);
+                options.extend(going_on.map(|finish_s| (kind, 0, finish_s, true)));
+                let start_s = self.switch_s(Task::retraining(id), kind);
                 let starts = self.blocks().filter(|(block, _, _)| *block > 0 || going_on.is_none());
-                options.extend(starts.map(|(block, from, _)| (profile, block, from as f64 + start_s + work_s, false)));
+                options.extend(starts.map(|(block, from, _)| (kind, block, from as f64 + start_s + work_s, false)));
             }
-            for (profile, block, finish_s, ran) in options {
+            let fixed = running.is_some_and(|(_, old)| old.pinned);
+            for (kind, block, finish_s, ran) in options.into_iter().filter(|(.., ran)| !fixed || *ran) {
                 let gain = tenant.weight * self.view.accuracy_gain(id) * self.view.arrivals_after(id, finish_s);
                 if gain > 0.0 && self.view.counts(finish_s, ran) {
                     let chosen = self.variables.add(variable().binary());
                     any += chosen;
                     self.objective += gain * chosen;
-                    self.intervals.push(Interval { tenant: id, profile, block, finish_s, chosen });
+                    self.intervals.push(Interval { tenant: id, kind, room: !fixed, block, finish_s, chosen });
                 }
             }
             // (C6) Σ_o r_io ≤ 1
@@ -207,86 +187,62 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Instances of a profile in a block, retraining included.
-    fn used(&self, profile: ProfileId, block: usize, from: usize) -> Expression {
-        let inference = self.n.iter().filter(|((_, q, b), _)| *q == profile && *b == block).map(|(_, &n)| n);
-        let occupies = |i: &&Interval| i.profile == profile && i.block <= block && i.finish_s > from as f64;
+    /// Instances of a kind in a block, retraining included.
+    fn used(&self, kind: KindId, block: usize, from: usize) -> Expression {
+        let inference = self.n.iter().filter(|((_, q, b), _)| *q == kind && *b == block).map(|(_, &n)| n);
+        let occupies = |i: &&Interval| i.room && i.kind == kind && i.block <= block && i.finish_s > from as f64;
         inference.chain(self.intervals.iter().filter(occupies).map(|i| i.chosen)).map(Expression::from).sum()
     }
 
-    fn fit(&mut self, shape: &Shape) {
-        let profiles: Vec<ProfileId> = self.view.profiles().collect();
+    fn fit(&mut self) {
         for (block, from, _) in self.blocks() {
-            let used: Vec<Expression> = profiles.iter().map(|&q| self.used(q, block, from)).collect();
-            if shape.seven_slices {
-                for (row, most) in SEVEN_SLICE_ROWS {
-                    // (C7 a–d) Σ_q α_kq N_qb ≤ h_k |G|
-                    let sum: Expression = row.iter().zip(&used).map(|(&alpha, n)| f64::from(alpha) * n.clone()).sum();
-                    self.rows.push(constraint!(sum <= f64::from(most * shape.gpus)));
-                }
-            } else {
-                self.fit_columns(shape, &used);
+            let used: Vec<Expression> = self.shape.kind_ids().map(|kind| self.used(kind, block, from)).collect();
+            for row in self.shape.rows() {
+                // (C7 a–d) Σ_q α_kq N_qb ≤ h_k |G|
+                let sum: Expression = row.alpha.iter().zip(&used).map(|(&alpha, n)| f64::from(alpha) * n.clone()).sum();
+                self.rows.push(constraint!(sum <= f64::from(row.most)));
             }
         }
     }
 
-    fn fit_columns(&mut self, shape: &Shape, used: &[Expression]) {
-        let columns: Vec<(&Vec<u32>, Variable)> =
-            shape.maximal().into_iter().map(|column| (column, self.variables.add(variable().integer().min(0).max(shape.gpus)))).collect();
-        // (C8) Σ_P v_Pb ≤ |G|
-        let all: Expression = columns.iter().map(|(_, v)| Expression::from(*v)).sum();
-        self.rows.push(constraint!(all <= f64::from(shape.gpus)));
-        for (profile, used) in used.iter().enumerate() {
-            // (C9) N_qb ≤ Σ_P count_Pq v_Pb
-            let room: Expression = columns.iter().map(|(column, v)| f64::from(column[profile]) * *v).sum();
-            self.rows.push(constraint!(used.clone() <= room));
-        }
-    }
-
     fn solve(self, options: &SolveOptions) -> Result<Answer, String> {
-        let Model { view, variables, objective, rows, n, intervals } = self;
+        let Model { view, shape, variables, objective, rows, n, intervals } = self;
         let mut model = variables.maximise(objective.clone()).using(microlp).with_time_limit(f64::from(options.time_limit_ms) / 1000.0);
         model = model.with_mip_gap(options.mip_gap.max(0.0)).map_err(|error| error.to_string())?;
         for row in rows {
             model.add_constraint(row);
         }
         let solution = model.solve().map_err(|error| error.to_string())?;
-        let counts = read(view, &solution, &n, &intervals);
+        let counts = read(view, shape, &solution, &n, &intervals);
         let (reached, optimal) = (solution.eval(&objective), !matches!(solution.status(), SolutionStatus::TimeLimit));
         let bound = solution.into_inner().stats().best_bound.filter(|bound| bound.is_finite()).unwrap_or(f64::INFINITY).max(reached);
         Ok(Answer { counts, bound, optimal })
     }
 }
 
-fn read(view: &View, solution: &MicroLpSolution, n: &BTreeMap<(TenantId, ProfileId, usize), Variable>, intervals: &[Interval]) -> Counts {
-    let (tenants, profiles) = (view.problem.tenants.len(), view.profiles().count());
+fn read(
+    view: &View,
+    shape: &Shape,
+    solution: &MicroLpSolution,
+    n: &BTreeMap<(TenantId, KindId, usize), Variable>,
+    intervals: &[Interval],
+) -> Counts {
+    let (tenants, profiles) = (view.problem.tenants.len(), shape.kinds().len());
     let mut inference = vec![vec![vec![0; profiles]; tenants]; view.ends.len()];
     for ((id, profile, block), &variable) in n {
         inference[*block][id.index()][profile.index()] = solution.value(variable).round().max(0.0) as u32;
     }
     let mut retraining = vec![None; tenants];
     for interval in intervals.iter().filter(|interval| solution.value(interval.chosen) > 0.5) {
-        retraining[interval.tenant.index()] = Some((interval.profile, interval.block));
+        retraining[interval.tenant.index()] = Some((interval.kind, interval.block));
     }
     Counts { inference, retraining }
 }
 
-fn held_now(view: &View, id: TenantId, profile: ProfileId) -> u32 {
-    let own = |task| task == Some(Task::inference(id));
-    view.instances().filter(|(_, old)| old.site.profile == profile && own(old.task)).count() as u32
-}
-
-/// Profiles that serve a tenant, without those for which a smaller one that fits everywhere they do gives as much.
-fn useful_profiles(view: &View, id: TenantId) -> Vec<ProfileId> {
-    let catalog = &view.problem.gpus[0].catalog;
-    let beaten = |large: ProfileId| {
-        view.profiles().filter(|&small| small != large && view.rate(id, small) >= view.rate(id, large)).any(|small| {
-            let (s, l) = (catalog.profile(small), catalog.profile(large));
-            let smaller = (s.compute_slices, s.memory_slices) < (l.compute_slices, l.memory_slices) && s.memory_slices <= l.memory_slices;
-            smaller && l.starts.iter().all(|start| s.starts.contains(start))
-        })
-    };
-    view.profiles().filter(|&q| view.rate(id, q) > 0.0 && (held_now(view, id, q) > 0 || !beaten(q))).collect()
+/// Instances of a kind that a tenant's inference holds now, pinned ones left out.
+pub(crate) fn held_now(view: &View, shape: &Shape, id: TenantId, kind: KindId) -> u32 {
+    let own = |old: &InstanceState| !old.pinned && old.task == Some(Task::inference(id));
+    view.instances().filter(|&(gpu, old)| own(old) && shape.kind_of(gpu, old.site.profile) == kind).count() as u32
 }
 
 #[cfg(test)]
@@ -298,11 +254,11 @@ mod tests {
     fn answer(problem: &Problem) -> Answer {
         let options = SolveOptions { time_limit_ms: 5000, ..SolveOptions::default() };
         let view = View::new(problem, &options);
-        solve(&view, &Shape::new(&problem.gpus[0].catalog, problem.gpus.len()), &options).unwrap()
+        solve(&view, &Shape::new(problem), &options).unwrap()
     }
 
     fn capacity(problem: &Problem, counts: &[Vec<u32>], tenant: usize) -> f64 {
-        counts[tenant].iter().zip(&problem.tenants[tenant].capacity_rps).map(|(&n, rps)| f64::from(n) * rps).sum()
+        counts[tenant].iter().zip(&problem.tenants[tenant].capacity_rps[0]).map(|(&n, rps)| f64::from(n) * rps).sum()
     }
 
     #[test]
@@ -331,8 +287,8 @@ mod tests {
         problem.tenants[0].retraining = due(270.0, 0.9);
         problem.window_left_s = 100.5;
         problem.gpus[0].instances = vec![instance(1, 2, 0, Some(Task::retraining(TenantId(0))))];
-        problem.tenants[0].retraining.as_mut().unwrap().seconds_left = vec![-1.0, -1.0, 100.0, -1.0, -1.0];
-        assert_eq!(answer(&problem).counts.retraining[0], Some((ProfileId(2), 0)));
+        problem.tenants[0].retraining.as_mut().unwrap().seconds_left = vec![vec![-1.0, -1.0, 100.0, -1.0, -1.0]];
+        assert_eq!(answer(&problem).counts.retraining[0], Some((KindId(2), 0)));
         problem.gpus[0].instances.clear();
         assert_eq!(answer(&problem).counts.retraining[0], None);
     }
@@ -349,10 +305,10 @@ mod tests {
     #[test]
     fn another_catalog_is_planned_by_columns() {
         let mut problem = problem(vec![tenant("vision", 25.0)]);
-        problem.gpus[0].catalog.profiles.truncate(2);
-        problem.tenants[0].capacity_rps.truncate(2);
-        problem.costs.create_s.truncate(2);
-        problem.costs.destroy_s.truncate(2);
+        problem.models[0].catalog.profiles.truncate(2);
+        problem.tenants[0].capacity_rps[0].truncate(2);
+        problem.models[0].create_s.truncate(2);
+        problem.models[0].destroy_s.truncate(2);
         assert!(answer(&problem).counts.inference.iter().all(|block| capacity(&problem, block, 0) >= 25.0));
     }
 }
