@@ -205,7 +205,7 @@ fn split(geometries: &[Vec<u32>], counts: &[u32], gpus: usize, known: &mut BTree
     fits
 }
 
-pub(crate) fn has_seven_slices(catalog: &Catalog) -> bool {
+fn has_seven_slices(catalog: &Catalog) -> bool {
     let reference = Catalog::seven_slices("", 8);
     let same = |(a, b): (&migrator_mig::Profile, &migrator_mig::Profile)| {
         a.compute_slices == b.compute_slices && a.memory_slices == b.memory_slices && a.starts == b.starts

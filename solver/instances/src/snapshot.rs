@@ -1,8 +1,9 @@
 //! From a window to the problem that a planner is given at one second of it.
 
-use migrator_mig::Site;
+use migrator_mig::{Catalog, Site};
 use migrator_solver::{
-    GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TaskKind, TenantId, TenantState, TransitionCosts,
+    GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
+    TransitionCosts,
 };
 
 use crate::rng::Rng;
@@ -43,36 +44,40 @@ pub fn future(window: &Window, tenant: &Truth, second: usize) -> Vec<f64> {
 
 /// The problem of this window with `known`.
 pub fn problem(window: &Window, known: &Known) -> Problem {
-    let catalog = |&model: &usize| window.models[model].clone();
-    let profiles = window.models[0].profiles.len();
+    let times = &window.times;
+    let model = |catalog: &Catalog| GpuModel {
+        catalog: catalog.clone(),
+        create_s: vec![times.create_s; catalog.profiles.len()],
+        destroy_s: vec![times.destroy_s; catalog.profiles.len()],
+    };
     let gpus = window.gpus.iter().zip(&known.instances);
     Problem {
-        gpus: gpus.map(|(model, instances)| GpuState { catalog: catalog(model), instances: instances.clone() }).collect(),
+        models: window.models.iter().map(model).collect(),
+        gpus: gpus.map(|(&model, instances)| GpuState { model, instances: instances.clone() }).collect(),
         tenants: (0..window.tenants.len()).map(|index| tenant(window, known, index)).collect(),
         window_left_s: window.seconds.saturating_sub(known.second) as f64,
         beyond_window_s: 0.0,
-        costs: TransitionCosts {
-            create_s: vec![window.times.create_s; profiles],
-            destroy_s: vec![window.times.destroy_s; profiles],
-            drain_s: window.times.drain_s,
-            handover_s: window.times.handover_s,
-            preload: window.times.preload,
-        },
+        costs: TransitionCosts { drain_s: times.drain_s, handover_s: times.handover_s, preload: times.preload },
     }
 }
 
 fn tenant(window: &Window, known: &Known, index: usize) -> TenantState {
-    let (truth, catalog) = (&window.tenants[index], &window.models[0]);
-    let retraining = truth.retraining.zip(known.work_left[index]).map(|(work, left)| RetrainingState {
-        seconds_left: work.seconds(catalog).iter().map(|&s| if s < 0.0 { s } else { s * left }).collect(),
-        accuracy_after: work.accuracy_after,
-        restore_s: work.restore_s,
+    let truth = &window.tenants[index];
+    let retraining = truth.retraining.zip(known.work_left[index]).map(|(work, left)| {
+        let on = |catalog: &Catalog| work.seconds(catalog).iter().map(|&s| if s < 0.0 { s } else { s * left }).collect();
+        RetrainingState {
+            seconds_left: window.models.iter().map(on).collect(),
+            accuracy_after: work.accuracy_after,
+            restore_s: work.restore_s,
+            memory_mib: 0,
+        }
     });
     TenantState {
         name: truth.name.clone(),
         weight: 1.0,
-        demand_rps: known.demand[index].clone(),
-        capacity_rps: truth.capacity_rps(catalog),
+        demand: Scenario::certain(known.demand[index].clone()),
+        capacity_rps: window.models.iter().map(|catalog| truth.capacity_rps(catalog)).collect(),
+        memory_mib: 0,
         backlog: 0.0,
         accuracy: known.accuracy[index],
         load_s: truth.load_s,
@@ -114,7 +119,7 @@ fn in_force(window: &Window, known: &Known, rng: &mut Rng) -> Vec<Vec<InstanceSt
         let task = Some(task).filter(|&task| !rng.chance(0.1) && fits(window, task, model, site));
         running[tenant] |= task == Some(Task::retraining(id));
         let ready_in_s = if task.is_some() && rng.chance(0.1) { rng.uniform(0.1, 3.0) } else { 0.0 };
-        InstanceState { id: InstanceId(next), site, task, ready_in_s }
+        InstanceState { id: InstanceId(next), site, task, ready_in_s, pinned: false }
     };
     let mut gpu = |&model: &usize| {
         let mut sites = window.models[model].sites();
@@ -163,6 +168,6 @@ mod tests {
     fn a_snapshot_looks_forward_from_its_second() {
         let window = window(&Spec::new(1, 4), 1);
         let problem = snapshot(&window, 50, 2);
-        assert_eq!((problem.window_left_s, problem.tenants[2].demand_rps[3]), (150.0, window.tenants[2].arrivals_at(53)));
+        assert_eq!((problem.window_left_s, problem.tenants[2].demand[0].rps[3]), (150.0, window.tenants[2].arrivals_at(53)));
     }
 }

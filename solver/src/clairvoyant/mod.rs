@@ -17,7 +17,8 @@ mod dual;
 #[cfg(test)]
 mod tests;
 
-use crate::problem::{Problem, TenantId};
+use crate::problem::{Problem, Scenario, TenantId};
+use crate::shape::{Kind, Shape};
 use bundle::Offer;
 use dual::Dual;
 
@@ -51,37 +52,40 @@ pub(crate) struct Buyer {
 /// window are left out; instances in force and pinned ones do not matter, for changes are free.
 pub fn upper_bound(problem: &Problem, iterations: u32) -> f64 {
     let seconds = problem.window_left_s.clamp(0.0, 86_400.0).ceil() as usize;
-    let room = room(problem);
-    let buyers = (0..problem.tenants.len()).map(|index| buyer(problem, &room, TenantId(index as u16), seconds)).collect();
+    let shape = unpinned(problem);
+    let room = room(&shape);
+    let buyers = (0..problem.tenants.len()).map(|index| buyer(problem, &shape, &room, TenantId(index as u16), seconds)).collect();
     Dual::new(room, buyers, seconds).lowest(iterations)
 }
 
-/// The rows that count vectors of all GPUs obey. For seven slices the four that are exactly MIG's geometry; for others those of
-/// compute and memory slices, which every partition obeys.
-fn room(problem: &Problem) -> Room {
-    let catalog = &problem.gpus[0].catalog;
-    let gpus = problem.gpus.len() as f64;
-    if crate::shape::has_seven_slices(catalog) {
-        let rows = &crate::shape::SEVEN_SLICE_ROWS;
-        let kinds = (0..5).map(|kind| rows.iter().map(|(row, _)| f64::from(row[kind])).collect()).collect();
-        return Room { kinds, most: rows.iter().map(|(_, most)| f64::from(*most) * gpus).collect() };
-    }
-    let slices = |p: &migrator_mig::Profile| vec![f64::from(p.compute_slices), f64::from(p.memory_slices)];
-    let most = vec![f64::from(catalog.compute_slices) * gpus, f64::from(catalog.memory_slices) * gpus];
-    Room { kinds: catalog.profiles.iter().map(slices).collect(), most }
+/// The rows that count vectors of all GPUs obey. For seven slices the four that are exactly MIG's geometry.
+fn room(shape: &Shape) -> Room {
+    let kinds = shape.kind_ids().map(|kind| shape.rows().iter().map(|row| f64::from(row.alpha[kind.index()])).collect()).collect();
+    Room { kinds, most: shape.rows().iter().map(|row| f64::from(row.most)).collect() }
 }
 
-fn buyer(problem: &Problem, room: &Room, id: TenantId, seconds: usize) -> Buyer {
+/// Everything could be cut anew for nothing: a bound on those who may not.
+fn unpinned(problem: &Problem) -> Shape {
+    let mut free = problem.clone();
+    free.gpus.iter_mut().for_each(|gpu| gpu.instances.clear());
+    Shape::new(&free)
+}
+
+fn buyer(problem: &Problem, shape: &Shape, room: &Room, id: TenantId, seconds: usize) -> Buyer {
     let tenant = &problem.tenants[id.index()];
-    let last = tenant.demand_rps.last().copied().unwrap_or(0.0);
-    let arrivals: Vec<f64> = (0..seconds).map(|t| tenant.demand_rps.get(t).copied().unwrap_or(last)).collect();
+    let expected = |t: usize| -> f64 {
+        let rps = |scenario: &Scenario| scenario.rps.get(t).or(scenario.rps.last()).copied().unwrap_or(0.0);
+        tenant.demand.iter().map(|scenario| scenario.probability * rps(scenario)).sum()
+    };
+    let arrivals: Vec<f64> = (0..seconds).map(expected).collect();
     let peak_rps = arrivals.iter().copied().fold(0.0, f64::max);
     let after = tenant.retraining.as_ref().map_or(tenant.accuracy, |due| due.accuracy_after.max(tenant.accuracy));
-    let speed = |&s: &f64| if s >= 0.0 && s.is_finite() { 1.0 / s.max(1e-6) } else { 0.0 };
+    let rates: Vec<f64> = shape.kinds().iter().map(|kind| problem.rate(id, kind.model, kind.profile)).collect();
+    let speed = |kind: &Kind| problem.work_s(id, kind.model, kind.profile).map_or(0.0, |s| 1.0 / s.max(1e-6));
     Buyer {
-        offer: Offer::new(room, &tenant.capacity_rps, peak_rps),
+        offer: Offer::new(room, &rates, peak_rps),
         arrivals,
         worth: [tenant.weight * tenant.accuracy, tenant.weight * after],
-        speeds: tenant.retraining.as_ref().map_or(Vec::new(), |due| due.seconds_left.iter().map(speed).collect()),
+        speeds: tenant.retraining.as_ref().map_or(Vec::new(), |_| shape.kinds().iter().map(speed).collect()),
     }
 }

@@ -16,11 +16,11 @@ fn host(seconds: f64, demands: &[f64]) -> Problem {
 
 /// Σ_t of the best split of one GPU between two tenants, every pair of counts tried.
 fn best_split(problem: &Problem) -> f64 {
-    let shape = Shape::new(&problem.gpus[0].catalog, 1);
-    let rps = &problem.tenants[0].capacity_rps;
+    let shape = Shape::new(problem);
+    let rps = &problem.tenants[0].capacity_rps[0];
     let capacity = |counts: &[u32]| counts.iter().zip(rps).map(|(&n, c)| f64::from(n) * c).sum::<f64>();
     let mut best = 0.0f64;
-    let all = shape.maximal().into_iter().cloned().collect::<Vec<Vec<u32>>>();
+    let all = shape.classes()[0].geometries.clone();
     for whole in &all {
         let mut parts = vec![Vec::new()];
         for &n in whole {
@@ -30,7 +30,7 @@ fn best_split(problem: &Problem) -> f64 {
             let rest: Vec<u32> = whole.iter().zip(&part).map(|(all, own)| all - own).collect();
             let served = |index: usize, counts: &[u32]| {
                 let tenant = &problem.tenants[index];
-                tenant.weight * tenant.accuracy * tenant.demand_rps[0].min(capacity(counts))
+                tenant.weight * tenant.accuracy * tenant.demand[0].rps[0].min(capacity(counts))
             };
             best = best.max(served(0, &part) + served(1, &rest));
         }
@@ -88,8 +88,10 @@ fn linear_program(room: &Room, buyers: &[Buyer], seconds: usize) -> f64 {
 }
 
 fn program(problem: &Problem) -> f64 {
-    let (room, seconds) = (room(problem), problem.window_left_s as usize);
-    let buyers: Vec<Buyer> = (0..problem.tenants.len()).map(|index| buyer(problem, &room, TenantId(index as u16), seconds)).collect();
+    let shape = super::unpinned(problem);
+    let (room, seconds) = (room(&shape), problem.window_left_s as usize);
+    let buyers: Vec<Buyer> =
+        (0..problem.tenants.len()).map(|index| buyer(problem, &shape, &room, TenantId(index as u16), seconds)).collect();
     linear_program(&room, &buyers, seconds)
 }
 
@@ -119,7 +121,7 @@ fn without_competition_the_bound_is_what_arrives() {
 #[test]
 fn the_bound_is_the_linear_programs_optimum() {
     let mut problem = host(6.0, &[30.0, 45.0, 25.0]);
-    problem.tenants[0].demand_rps = vec![10.0, 50.0, 80.0, 20.0, 20.0, 5.0];
+    problem.tenants[0].demand[0].rps = vec![10.0, 50.0, 80.0, 20.0, 20.0, 5.0];
     assert_tight(&problem, 1e-3);
 }
 
@@ -128,7 +130,7 @@ fn with_retrainings_the_bound_is_the_linear_programs_optimum_too() {
     let mut problem = host(6.0, &[30.0, 45.0]);
     problem.tenants[0].retraining = due(6.0, 0.95);
     problem.tenants[1].retraining = due(4.0, 0.8);
-    problem.tenants[1].demand_rps = vec![70.0, 50.0, 20.0, 20.0, 60.0, 60.0];
+    problem.tenants[1].demand[0].rps = vec![70.0, 50.0, 20.0, 20.0, 60.0, 60.0];
     assert_tight(&problem, 2e-3);
 }
 
