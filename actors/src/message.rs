@@ -39,8 +39,8 @@ pub enum InferError {
         /// When trying again makes sense.
         retry_after: Duration,
     },
-    /// The worker that had it died, and so did the retry.
-    #[error("the worker process died twice with this request in flight")]
+    /// The worker that had it died, and the retry's died too, or there was no time left for one.
+    #[error("the worker process died with this request in flight, and no retry could answer it in time; retry in 1 s")]
     WorkerLost,
     /// The worker answered with an error.
     #[error("{0}")]

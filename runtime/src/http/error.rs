@@ -72,7 +72,9 @@ impl From<InferError> for ApiError {
         let (status, retry_after) = match &error {
             InferError::Shed { reason, retry_after } if TOO_MANY.contains(reason) => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
             InferError::Shed { retry_after, .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after)),
-            InferError::WorkerLost | InferError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            // Its instance gets a new worker meanwhile.
+            InferError::WorkerLost => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1))),
+            InferError::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         ApiError { status, message: error.to_string(), retry_after }
     }

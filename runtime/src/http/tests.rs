@@ -395,7 +395,7 @@ async fn overload_and_failures_have_their_own_status() {
     for (tenant, status, retry, line) in [
         ("full", 429, "2", "shed: queue full; retry in 1200 ms"),
         ("unserved", 503, "2", "shed: no instance serves this tenant; retry in 1200 ms"),
-        ("lost", 500, "", "the worker process died twice with this request in flight"),
+        ("lost", 503, "1", "the worker process died with this request in flight, and no retry could answer it in time; retry in 1 s"),
     ] {
         let got = front.infer(tenant, GOOD).await;
         assert_eq!((got.status.as_u16(), got.header("retry-after"), got.error().as_str()), (status, retry, line));
