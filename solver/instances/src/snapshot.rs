@@ -1,9 +1,9 @@
 //! From a window to the problem that a planner is given at one second of it.
 
 use migrator_mig::{Catalog, Site};
+use migrator_solver::problem::{GpuModel, Scenario};
 use migrator_solver::{
-    GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
-    TransitionCosts,
+    GpuState, InstanceId, InstanceState, Problem, RetrainingState, Task, TaskKind, TenantId, TenantState, TransitionCosts,
 };
 
 use crate::rng::Rng;
@@ -63,14 +63,12 @@ pub fn problem(window: &Window, known: &Known) -> Problem {
 
 fn tenant(window: &Window, known: &Known, index: usize) -> TenantState {
     let truth = &window.tenants[index];
-    let retraining = truth.retraining.zip(known.work_left[index]).map(|(work, left)| {
-        let on = |catalog: &Catalog| work.seconds(catalog).iter().map(|&s| if s < 0.0 { s } else { s * left }).collect();
-        RetrainingState {
-            seconds_left: window.models.iter().map(on).collect(),
-            accuracy_after: work.accuracy_after,
-            restore_s: work.restore_s,
-            memory_mib: 0,
-        }
+    let left = |seconds: Vec<f64>, left: f64| seconds.iter().map(|&s| if s < 0.0 { s } else { s * left }).collect();
+    let retraining = truth.retraining.zip(known.work_left[index]).map(|(work, share)| RetrainingState {
+        seconds_left: window.models.iter().map(|catalog| left(work.seconds(catalog), share)).collect(),
+        accuracy_after: work.accuracy_after,
+        restore_s: work.restore_s,
+        memory_mib: 0,
     });
     TenantState {
         name: truth.name.clone(),

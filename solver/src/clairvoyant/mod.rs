@@ -17,7 +17,7 @@ mod dual;
 #[cfg(test)]
 mod tests;
 
-use crate::problem::{Problem, Scenario, TenantId};
+use crate::problem::{Problem, TenantId};
 use crate::shape::{Kind, Shape};
 use bundle::Offer;
 use dual::Dual;
@@ -48,44 +48,52 @@ pub(crate) struct Buyer {
 }
 
 /// Upper bound on the weighted goodput, in requests, of the `problem`'s window from now to its end, if its demand is what will
-/// truly arrive: [`ITERATIONS`] of them make it tight, and every number of iterations makes it valid. Backlog and what is beyond the
-/// window are left out; instances in force and pinned ones do not matter, for changes are free.
+/// truly arrive: [`ITERATIONS`] of them make it tight, and every number of iterations makes it valid. Of several scenarios, the
+/// expectation over their bounds: each time it is known which one comes. Backlog and what is beyond the window are left out;
+/// instances in force do not matter, not even pinned ones, for changes are free.
 pub fn upper_bound(problem: &Problem, iterations: u32) -> f64 {
     let seconds = problem.window_left_s.clamp(0.0, 86_400.0).ceil() as usize;
-    let shape = unpinned(problem);
-    let room = room(&shape);
-    let buyers = (0..problem.tenants.len()).map(|index| buyer(problem, &shape, &room, TenantId(index as u16), seconds)).collect();
-    Dual::new(room, buyers, seconds).lowest(iterations)
-}
-
-/// The rows that count vectors of all GPUs obey. For seven slices the four that are exactly MIG's geometry.
-fn room(shape: &Shape) -> Room {
-    let kinds = shape.kind_ids().map(|kind| shape.rows().iter().map(|row| f64::from(row.alpha[kind.index()])).collect()).collect();
-    Room { kinds, most: shape.rows().iter().map(|row| f64::from(row.most)).collect() }
-}
-
-/// Everything could be cut anew for nothing: a bound on those who may not.
-fn unpinned(problem: &Problem) -> Shape {
-    let mut free = problem.clone();
-    free.gpus.iter_mut().for_each(|gpu| gpu.instances.clear());
-    Shape::new(&free)
-}
-
-fn buyer(problem: &Problem, shape: &Shape, room: &Room, id: TenantId, seconds: usize) -> Buyer {
-    let tenant = &problem.tenants[id.index()];
-    let expected = |t: usize| -> f64 {
-        let rps = |scenario: &Scenario| scenario.rps.get(t).or(scenario.rps.last()).copied().unwrap_or(0.0);
-        tenant.demand.iter().map(|scenario| scenario.probability * rps(scenario)).sum()
+    let (room, kinds) = room(problem);
+    let scenarios = problem.tenants.iter().map(|tenant| tenant.demand.len()).max().unwrap_or(0);
+    let bound = |scenario: usize| {
+        let buyer = |index: usize| buyer(problem, &room, &kinds, TenantId(index as u16), scenario, seconds);
+        let buyers = (0..problem.tenants.len()).map(buyer).collect();
+        Dual::new(room.clone(), buyers, seconds).lowest(iterations)
     };
-    let arrivals: Vec<f64> = (0..seconds).map(expected).collect();
+    (0..scenarios).map(|scenario| probability(problem, scenario) * bound(scenario)).sum()
+}
+
+/// Probability of the scenario of this index; all tenants that have several are taken to have the same ones.
+fn probability(problem: &Problem, scenario: usize) -> f64 {
+    let most = problem.tenants.iter().max_by_key(|tenant| tenant.demand.len());
+    most.and_then(|tenant| tenant.demand.get(scenario)).map_or(0.0, |scenario| scenario.probability)
+}
+
+/// The rows that count vectors of all GPUs obey, as if nothing were pinned.
+fn room(problem: &Problem) -> (Room, Vec<Kind>) {
+    let mut bare = Problem { tenants: Vec::new(), ..problem.clone() };
+    bare.gpus.iter_mut().for_each(|gpu| gpu.instances.clear());
+    let shape = Shape::new(&bare);
+    let kinds: Vec<Kind> = shape.kinds().to_vec();
+    let alpha = |kind: usize| shape.rows().iter().map(|row| f64::from(row.alpha[kind])).collect();
+    let room = Room { kinds: (0..kinds.len()).map(alpha).collect(), most: shape.rows().iter().map(|row| f64::from(row.most)).collect() };
+    (room, kinds)
+}
+
+fn buyer(problem: &Problem, room: &Room, kinds: &[Kind], id: TenantId, scenario: usize, seconds: usize) -> Buyer {
+    let tenant = &problem.tenants[id.index()];
+    let course = tenant.demand.get(scenario).or(tenant.demand.last());
+    let rps = course.map_or(&[][..], |scenario| &scenario.rps);
+    let last = rps.last().copied().unwrap_or(0.0);
+    let arrivals: Vec<f64> = (0..seconds).map(|t| rps.get(t).copied().unwrap_or(last)).collect();
     let peak_rps = arrivals.iter().copied().fold(0.0, f64::max);
     let after = tenant.retraining.as_ref().map_or(tenant.accuracy, |due| due.accuracy_after.max(tenant.accuracy));
-    let rates: Vec<f64> = shape.kinds().iter().map(|kind| problem.rate(id, kind.model, kind.profile)).collect();
-    let speed = |kind: &Kind| problem.work_s(id, kind.model, kind.profile).map_or(0.0, |s| 1.0 / s.max(1e-6));
+    let capacity: Vec<f64> = kinds.iter().map(|kind| problem.rate(id, kind.model, kind.profile)).collect();
+    let speed = |kind: &Kind| problem.work_s(id, kind.model, kind.profile).map_or(0.0, |seconds| 1.0 / seconds.max(1e-6));
     Buyer {
-        offer: Offer::new(room, &rates, peak_rps),
+        offer: Offer::new(room, &capacity, peak_rps),
         arrivals,
         worth: [tenant.weight * tenant.accuracy, tenant.weight * after],
-        speeds: tenant.retraining.as_ref().map_or(Vec::new(), |_| shape.kinds().iter().map(speed).collect()),
+        speeds: tenant.retraining.as_ref().map_or(Vec::new(), |_| kinds.iter().map(speed).collect()),
     }
 }

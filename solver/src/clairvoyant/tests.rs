@@ -4,8 +4,7 @@ use good_lp::{Expression, ProblemVariables, Solution, SolverModel, default_solve
 
 use super::bundle::Offer;
 use super::{Buyer, ITERATIONS, Room, buyer, room, upper_bound};
-use crate::problem::{Problem, TenantId};
-use crate::shape::Shape;
+use crate::problem::{Problem, Scenario, TenantId};
 use crate::testing::{due, problem, tenant};
 
 fn host(seconds: f64, demands: &[f64]) -> Problem {
@@ -16,14 +15,15 @@ fn host(seconds: f64, demands: &[f64]) -> Problem {
 
 /// Σ_t of the best split of one GPU between two tenants, every pair of counts tried.
 fn best_split(problem: &Problem) -> f64 {
-    let shape = Shape::new(problem);
+    let catalog = &problem.models[0].catalog;
     let rps = &problem.tenants[0].capacity_rps[0];
     let capacity = |counts: &[u32]| counts.iter().zip(rps).map(|(&n, c)| f64::from(n) * c).sum::<f64>();
     let mut best = 0.0f64;
-    let all = shape.classes()[0].geometries.clone();
-    for whole in &all {
+    for partition in catalog.maximal_partitions() {
+        let count = |q| partition.sites().iter().filter(|site| site.profile == q).count() as u32;
+        let whole: Vec<u32> = catalog.profile_ids().map(count).collect();
         let mut parts = vec![Vec::new()];
-        for &n in whole {
+        for &n in &whole {
             parts = parts.into_iter().flat_map(|part: Vec<u32>| (0..=n).map(move |n| [part.clone(), vec![n]].concat())).collect();
         }
         for part in parts {
@@ -88,10 +88,9 @@ fn linear_program(room: &Room, buyers: &[Buyer], seconds: usize) -> f64 {
 }
 
 fn program(problem: &Problem) -> f64 {
-    let shape = super::unpinned(problem);
-    let (room, seconds) = (room(&shape), problem.window_left_s as usize);
+    let ((room, kinds), seconds) = (room(problem), problem.window_left_s as usize);
     let buyers: Vec<Buyer> =
-        (0..problem.tenants.len()).map(|index| buyer(problem, &shape, &room, TenantId(index as u16), seconds)).collect();
+        (0..problem.tenants.len()).map(|index| buyer(problem, &room, &kinds, TenantId(index as u16), 0, seconds)).collect();
     linear_program(&room, &buyers, seconds)
 }
 
@@ -121,7 +120,7 @@ fn without_competition_the_bound_is_what_arrives() {
 #[test]
 fn the_bound_is_the_linear_programs_optimum() {
     let mut problem = host(6.0, &[30.0, 45.0, 25.0]);
-    problem.tenants[0].demand[0].rps = vec![10.0, 50.0, 80.0, 20.0, 20.0, 5.0];
+    problem.tenants[0].demand = Scenario::certain(vec![10.0, 50.0, 80.0, 20.0, 20.0, 5.0]);
     assert_tight(&problem, 1e-3);
 }
 
@@ -130,7 +129,7 @@ fn with_retrainings_the_bound_is_the_linear_programs_optimum_too() {
     let mut problem = host(6.0, &[30.0, 45.0]);
     problem.tenants[0].retraining = due(6.0, 0.95);
     problem.tenants[1].retraining = due(4.0, 0.8);
-    problem.tenants[1].demand[0].rps = vec![70.0, 50.0, 20.0, 20.0, 60.0, 60.0];
+    problem.tenants[1].demand = Scenario::certain(vec![70.0, 50.0, 20.0, 20.0, 60.0, 60.0]);
     assert_tight(&problem, 2e-3);
 }
 
@@ -157,4 +156,13 @@ fn a_tenant_of_very_many_instances_may_hold_fractions_of_them() {
     let room = Room { kinds: vec![vec![1.0, 0.0], vec![0.0, 1.0]], most: vec![1e4, 1e4] };
     assert!(matches!(Offer::new(&room, &[1.0, 1.01], 1500.0), Offer::Fractions(_)));
     assert!(matches!(Offer::new(&room, &[1.0, 1.01], 15.0), Offer::Whole(_)));
+}
+
+#[test]
+fn a_course_that_is_twice_as_likely_counts_twice() {
+    let alone = |rps: f64| upper_bound(&host(10.0, &[rps, 20.0]), ITERATIONS);
+    let mut both = host(10.0, &[30.0, 20.0]);
+    both.tenants[0].demand = vec![Scenario { probability: 0.25, rps: vec![30.0] }, Scenario { probability: 0.75, rps: vec![70.0] }];
+    let expected = 0.25 * alone(30.0) + 0.75 * alone(70.0);
+    assert!((upper_bound(&both, ITERATIONS) - expected).abs() < 1e-6 * expected);
 }
