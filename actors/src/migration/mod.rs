@@ -70,6 +70,10 @@ pub struct MigrationActor {
     instances: BTreeMap<InstanceId, Instance>,
     bound: BTreeMap<InstanceId, Bound>,
     staged: BTreeMap<(Target, Task), Started>,
+    /// Retrainings drained off their instances, until released: tells when the checkpoint is written.
+    parting: BTreeMap<InstanceId, oneshot::Receiver<()>>,
+    /// Released workers that still write a checkpoint.
+    leaving: Vec<WorkerHandle>,
     /// Restarts in a row of an instance's worker.
     restarts: BTreeMap<InstanceId, u32>,
     reply: Option<oneshot::Sender<MigrationReport>>,
@@ -88,6 +92,8 @@ impl MigrationActor {
             instances: BTreeMap::new(),
             bound: BTreeMap::new(),
             staged: BTreeMap::new(),
+            parting: BTreeMap::new(),
+            leaving: Vec::new(),
             restarts: BTreeMap::new(),
             reply: None,
             timer: None,
@@ -255,7 +261,8 @@ impl Handler<Shutdown> for MigrationActor {
     fn handle(&mut self, _: Shutdown, _: &mut Self::Context) -> Self::Result {
         self.closing = true;
         let staged = std::mem::take(&mut self.staged).into_values().map(|started| started.handle);
-        let handles: Vec<WorkerHandle> = std::mem::take(&mut self.bound).into_values().map(|bound| bound.handle).chain(staged).collect();
+        let bound = std::mem::take(&mut self.bound).into_values().map(|bound| bound.handle);
+        let handles: Vec<WorkerHandle> = bound.chain(staged).chain(std::mem::take(&mut self.leaving)).collect();
         let instances: Vec<u64> = std::mem::take(&mut self.instances).into_keys().map(|id| id.0).collect();
         let launcher = Arc::clone(&self.launcher);
         Box::pin(async move {

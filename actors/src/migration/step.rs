@@ -8,7 +8,9 @@ use migrator_device::{DeviceError, Instance};
 use migrator_machine::migration::{StepError, StepOk};
 use migrator_models::curve::executors;
 use migrator_solver::{InstanceId, SiteKey, Step, Target, Task, TaskKind};
+use migrator_wire::client::WorkerHandle;
 use migrator_wire::message::ToWorker;
+use tokio::sync::oneshot;
 
 use super::{Bound, BoundState, MigrationActor};
 use crate::launcher::{LaunchError, RELEASE, Started};
@@ -98,22 +100,64 @@ impl MigrationActor {
         if let Some(bound) = self.bound.get_mut(&instance) {
             bound.state = BoundState::Draining;
         }
-        let actors = self.tenant(task).clone();
-        let drain = async move {
-            match task.kind {
-                TaskKind::Inference => actors.tenant.send(DrainLane { instance }).await,
-                TaskKind::Retraining => actors.retraining.send(TakeAway { instance }).await,
+        match task.kind {
+            TaskKind::Inference => {
+                let drain = self.tenant(task).tenant.send(DrainLane { instance });
+                self.then(id, drain, |_, result, _| result.map(|()| StepOk::default()).map_err(failed), ctx);
             }
+            TaskKind::Retraining => self.drain_retraining(id, instance, task, ctx),
+        }
+    }
+
+    /// Where the device can take a running process off its instance, the last step and the checkpoint are done outside: on a small
+    /// instance they take seconds, in which its heir would wait.
+    fn drain_retraining(&mut self, id: usize, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
+        let device = Arc::clone(&self.launcher.device);
+        let pid = self.bound.get(&instance).map(|bound| bound.handle.pid());
+        let taken = self.tenant(task).retraining.send(TakeAway { instance });
+        let drain = async move {
+            let off = match pid {
+                Some(pid) => matches!(tokio::task::spawn_blocking(move || device.stage(pid)).await, Ok(Ok(()))),
+                None => false,
+            };
+            if !off {
+                return taken.await.map(|()| None);
+            }
+            let (done, written) = oneshot::channel();
+            actix::spawn(async move {
+                // Whatever became of it, nobody need wait any longer.
+                let _ = taken.await;
+                let _ = done.send(());
+            });
+            Ok(Some(written))
         };
-        self.then(id, drain, |_, result, _| result.map(|()| StepOk::default()).map_err(failed), ctx);
+        let after = move |actor: &mut Self, result: Result<Option<oneshot::Receiver<()>>, MailboxError>, _: &mut Context<Self>| {
+            if let Some(written) = result.map_err(failed)? {
+                actor.parting.insert(instance, written);
+            }
+            Ok(StepOk::default())
+        };
+        self.then(id, drain, after, ctx);
     }
 
     fn release(&mut self, id: usize, instance: InstanceId, ctx: &mut Context<Self>) {
         // Forgotten first, so that its exit is no loss.
         let bound = self.bound.remove(&instance);
+        let (parting, handle) = (self.parting.remove(&instance), bound.map(|bound| bound.handle));
+        self.leaving.retain(WorkerHandle::is_alive);
+        self.leaving.extend(handle.iter().filter(|_| parting.is_some()).cloned());
         let release = async move {
-            if let Some(bound) = bound {
-                bound.handle.shutdown(RELEASE).await;
+            match (parting, handle) {
+                (Some(written), Some(handle)) => {
+                    actix::spawn(async move {
+                        let _ = written.await;
+                        handle.shutdown(RELEASE).await
+                    });
+                }
+                (None, Some(handle)) => {
+                    handle.shutdown(RELEASE).await;
+                }
+                (_, None) => {}
             }
         };
         self.then(id, release, |_, (), _| Ok(StepOk::default()), ctx);
@@ -150,10 +194,22 @@ impl MigrationActor {
     }
 
     fn admit(&mut self, id: usize, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
-        match self.open(instance, task) {
-            Ok(admitted) => self.then(id, admitted, |_, result, _| result.map(|()| StepOk::default()).map_err(failed), ctx),
-            Err(error) => self.done(id, Err(error), ctx),
-        }
+        let admitted = match self.open(instance, task) {
+            Ok(admitted) => admitted,
+            Err(error) => return self.done(id, Err(error), ctx),
+        };
+        // A retraining that was to leave and stays after all is off its instance.
+        let pid = self.bound.get(&instance).map(|bound| bound.handle.pid());
+        let back = self.parting.remove(&instance).zip(pid);
+        let launcher = Arc::clone(&self.launcher);
+        let admit = async move {
+            if let Some((written, pid)) = back {
+                let _ = written.await;
+                launcher.bind(instance.0, pid).await.map_err(|error| failed(error.chain()))?;
+            }
+            admitted.await.map(|()| StepOk::default()).map_err(failed)
+        };
+        self.then(id, admit, |_, result, _| result, ctx);
     }
 
     /// Opens a bound worker for its task's work.

@@ -65,7 +65,7 @@ pub trait Device: Send + Sync {
     /// Puts a running process into the staging area: low priority, outside every instance (workers being preloaded).
     ///
     /// # Errors
-    /// [`DeviceError`] when there is no such process.
+    /// [`DeviceError`] when there is no such process, or on a device where a running process cannot leave its instance.
     fn stage(&self, pid: u32) -> Result<(), DeviceError>;
 }
 
