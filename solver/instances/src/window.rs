@@ -3,6 +3,8 @@
 
 use migrator_mig::Catalog;
 
+use crate::rng::Rng;
+
 /// Seconds of arrivals before the window, for a forecaster to have seen.
 pub const LEAD_S: usize = 120;
 /// Seconds of arrivals after it: near its end planners look into the next one.
@@ -101,10 +103,61 @@ impl Work {
 }
 
 impl Window {
+    /// The same window if changes took no time.
+    pub fn free(&self) -> Window {
+        let mut window = self.clone();
+        let preload = self.times.preload;
+        window.times = Times { drain_s: 0.0, destroy_s: 0.0, create_s: 0.0, handover_s: 0.0, preload };
+        for tenant in &mut window.tenants {
+            tenant.load_s = 0.0;
+            if let Some(work) = &mut tenant.retraining {
+                work.restore_s = 0.0;
+            }
+        }
+        window
+    }
+
+    /// The same window with demand of these shapes: each tenant gets a part of the trace of its index (again from the first when
+    /// there are fewer), from a second drawn by `seed`, scaled to the mean it had.
+    pub fn with_traces(&self, traces: &[Vec<f64>], seed: u64) -> Window {
+        let mut window = self.clone();
+        for (index, (tenant, trace)) in window.tenants.iter_mut().zip(traces.iter().cycle()).enumerate() {
+            let mut rng = Rng::part(seed, index as u64 + 77);
+            let (length, mean) = (tenant.arrivals.len(), |counts: &[f64]| counts.iter().sum::<f64>() / counts.len().max(1) as f64);
+            // A part in which less than half as much as usual arrives tells little: the first of eight that is not like that.
+            let parts: Vec<Vec<f64>> = (0..8).map(|_| part(trace, rng.index(trace.len()), length)).collect();
+            let found = parts.iter().find(|part| mean(part) >= 0.5 * mean(trace)).unwrap_or(&parts[0]);
+            let factor = mean(&tenant.arrivals) / mean(found).max(1e-9);
+            tenant.arrivals = found.iter().map(|count| count * factor).collect();
+        }
+        window
+    }
+
     /// Compute slices of the whole host.
     pub fn slices(&self) -> f64 {
         self.gpus.iter().map(|&model| f64::from(self.models[model].compute_slices)).sum()
     }
+}
+
+/// `length` seconds of `trace` from `start`, from its beginning again after its end.
+fn part(trace: &[f64], start: usize, length: usize) -> Vec<f64> {
+    trace.iter().cycle().skip(start).take(length).copied().collect()
+}
+
+/// The counts of a file of `second,count` lines (`data/arrivals` of the project's material); `None` when a line is no such pair.
+/// Seconds that are left out have no arrivals.
+pub fn parse_trace(text: &str) -> Option<Vec<f64>> {
+    let mut counts = Vec::new();
+    for line in text.lines().skip(1).filter(|line| !line.is_empty()) {
+        let (second, count) = line.split_once(',')?;
+        let (second, count): (usize, f64) = (second.trim().parse().ok()?, count.trim().parse().ok()?);
+        if second > 1_000_000 {
+            return None;
+        }
+        counts.resize(counts.len().max(second + 1), 0.0);
+        counts[second] += count;
+    }
+    Some(counts).filter(|counts| !counts.is_empty())
 }
 
 #[cfg(test)]
@@ -128,5 +181,19 @@ mod tests {
         assert_eq!(truth.capacity_rps(&catalog), [0.0, 0.0, 30.0, 40.0, 70.0]);
         assert_eq!(work.seconds(&catalog)[..2], [-1.0, 50.0]);
         assert_eq!((truth.arrivals_at(50), truth.total(3)), (1.0, 3.0));
+    }
+
+    #[test]
+    fn traces_keep_their_shape_and_take_the_tenants_mean() {
+        assert_eq!(parse_trace("second,count\n0,2\n2,4\n"), Some(vec![2.0, 0.0, 4.0]));
+        assert_eq!(parse_trace("second,count\nx,2\n"), None);
+        let before = crate::generate::window(&crate::generate::Spec::new(1, 3), 1);
+        let after = before.with_traces(&[vec![1.0, 3.0], vec![5.0; 40]], 2);
+        let mean = |t: &Truth| t.arrivals.iter().sum::<f64>() / t.arrivals.len() as f64;
+        for (a, b) in before.tenants.iter().zip(&after.tenants) {
+            assert!((mean(a) - mean(b)).abs() < 1e-6 * mean(a));
+        }
+        let ratio = after.tenants[0].arrivals[0] / after.tenants[0].arrivals[1];
+        assert!((ratio - 3.0).abs() < 1e-9 || (ratio - 1.0 / 3.0).abs() < 1e-9);
     }
 }
