@@ -5,8 +5,9 @@
 mod check;
 pub mod command;
 mod explain;
+pub(crate) mod key;
 mod schema;
-mod source;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 
@@ -279,7 +280,7 @@ impl Config {
     pub fn parse(file: &str, text: &str) -> Result<Config, ConfigErrors> {
         let source = source::Source::parse(file, text)?;
         let mut errors = ConfigErrors::default();
-        schema::check(&source, &mut errors);
+        key::check(&source, schema::ROOT, &mut errors);
         errors.raise()?;
         let config: Config = toml::from_str(text).map_err(|e| source.refused(&e))?;
         check::check(&source, &config, &mut errors);

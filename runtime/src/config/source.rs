@@ -46,13 +46,13 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> ConfigErrors {
+    pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> ConfigErrors {
         let message = format!("cannot be read: {error}");
         ConfigErrors(vec![ConfigError { file: path.display().to_string(), line: 0, key: String::new(), value: String::new(), message }])
     }
 
     /// `Err` with the defects by line, once there are any.
-    pub(super) fn raise(&mut self) -> Result<(), ConfigErrors> {
+    pub(crate) fn raise(&mut self) -> Result<(), ConfigErrors> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -62,14 +62,14 @@ impl ConfigErrors {
 }
 
 /// A file that is TOML.
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     file: &'a str,
     text: &'a str,
     root: DeTable<'a>,
 }
 
 /// A value and where it stands.
-pub(super) type Node<'a> = toml::Spanned<DeValue<'a>>;
+pub(crate) type Node<'a> = toml::Spanned<DeValue<'a>>;
 
 impl<'a> Source<'a> {
     /// Parses TOML; every syntax error is reported.
