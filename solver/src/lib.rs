@@ -9,6 +9,7 @@ pub mod check;
 pub mod clairvoyant;
 mod evaluate;
 mod exhaustive;
+pub mod explain;
 pub mod forecast;
 mod greedy;
 mod monolith;
@@ -24,8 +25,6 @@ pub mod transition;
 mod view;
 
 #[cfg(test)]
-mod mixed;
-#[cfg(test)]
 mod solve_test;
 #[cfg(test)]
 mod testing;
@@ -34,10 +33,10 @@ pub use audit::{Defect, audit, audit_after};
 pub use check::ProblemError;
 pub use forecast::Forecaster;
 pub use options::{Policy, SolveOptions};
-pub use plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus, TenantOutlook};
+pub use plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, RunnerUp, SolveStatus, TenantOutlook};
 pub use problem::{
     GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
     TransitionCosts,
 };
 pub use solve::{evaluate, keep, solve};
-pub use transition::{PlannedStep, Scheduled, SiteKey, Step, Target, Transition, schedule, transition};
+pub use transition::{PlannedStep, SiteKey, Step, Target, Transition, transition};

@@ -64,6 +64,21 @@ pub struct Report {
     pub bound: f64,
     /// `(bound - objective) / max(bound, 1)`, never negative.
     pub gap: f64,
+    /// Whether the planner proved its counts optimal within the gap, whatever was chosen in the end.
+    #[serde(default)]
+    pub proven: bool,
+    /// The gap that the planner proved in its own model, relative to the value of its counts.
+    #[serde(default)]
+    pub model_gap: f64,
+    /// Plans of single tenants that the planner looked at.
+    #[serde(default)]
+    pub columns: usize,
+    /// Rounds of prices and nodes of the search.
+    #[serde(default)]
+    pub nodes: u32,
+    /// Which limit ended the solve: `gap`, `time`, `iterations`; empty without the planner.
+    #[serde(default)]
+    pub stopped: String,
     /// Wall time of the solve, milliseconds; filled in by the caller, for the solver reads no clock.
     pub solve_ms: f64,
     /// Whether changing over is worth its overhead.
@@ -74,6 +89,24 @@ pub struct Report {
     pub tenants: Vec<TenantOutlook>,
     /// What changes and why, a sentence each, for an operator.
     pub changes: Vec<String>,
+    /// What an operator might miss in the plan and why it is not there, a sentence each.
+    #[serde(default)]
+    pub declined: Vec<String>,
+    /// What is scarce, the dearest first, a line each: which slices, when, and what one more would give.
+    #[serde(default)]
+    pub binding: Vec<String>,
+    /// The best plan that was not chosen.
+    #[serde(default)]
+    pub runner_up: Option<RunnerUp>,
+}
+
+/// The best plan that was not chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunnerUp {
+    /// What it would have done otherwise.
+    pub what: String,
+    /// Its expected weighted goodput over the horizon, comparable with [`Report::objective`].
+    pub objective: f64,
 }
 
 /// What a plan means for a tenant.

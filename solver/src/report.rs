@@ -1,16 +1,90 @@
-//! A plan in an operator's words.
+//! A plan in an operator's words: the numbers come from [`Story`], the words are made in the modules below.
+
+mod declined;
+mod reason;
+mod rival;
+mod scarce;
 
 use std::fmt;
 
+use migrator_mig::Site;
+
 use crate::evaluate::{TenantValue, Value};
 use crate::name;
-use crate::plan::{Plan, Report, TenantOutlook};
-use crate::problem::{InstanceState, Problem, Task, TaskKind, TenantId};
+use crate::plan::{Plan, Report, SolveStatus, TenantOutlook};
+use crate::problem::{Task, TenantId};
 use crate::shape::Shape;
 use crate::view::View;
 
+/// What a solve knows when it is over.
+pub(crate) struct Story<'a> {
+    pub view: &'a View<'a>,
+    pub shape: &'a Shape,
+    pub status: SolveStatus,
+    /// The plan and what it is worth.
+    pub plan: &'a Plan,
+    pub value: &'a Value,
+    /// What leaving everything as it is is worth.
+    pub keep: &'a Value,
+    /// Legal plans that were not chosen, and what they are worth; the chosen one among them is left out.
+    pub others: &'a [(&'a Plan, &'a Value)],
+    /// Whether changing over is worth its overhead.
+    pub worth_it: bool,
+    pub reason: Option<String>,
+    /// Proven on the objective; infinite when nothing is.
+    pub bound: f64,
+    /// The plan that pays, when it is put off because it pays no less one block later.
+    pub put_off: Option<&'a Plan>,
+    /// What the planner says of its own work.
+    pub effort: Effort,
+}
+
+/// What the planner says of its own work.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Effort {
+    /// See [`Report::proven`].
+    pub proven: bool,
+    /// See [`Report::model_gap`].
+    pub gap: f64,
+    /// See [`Report::columns`].
+    pub columns: usize,
+    /// See [`Report::nodes`].
+    pub nodes: u32,
+    /// See [`Report::stopped`].
+    pub stopped: String,
+    /// By block and row, weighted answers per unit of the row for the whole block.
+    pub prices: Vec<Vec<f64>>,
+}
+
+/// The report of a solve. Its numbers are finite.
+pub(crate) fn report(story: Story<'_>) -> Report {
+    let Story { view, shape, plan, value, .. } = story;
+    let objective = value.goodput;
+    let bound = story.bound.min(most(view)).max(objective);
+    Report {
+        status: story.status,
+        objective,
+        keep_objective: story.keep.goodput,
+        bound,
+        gap: (bound - objective) / bound.max(1.0),
+        proven: story.effort.proven,
+        model_gap: if story.effort.gap.is_finite() { story.effort.gap } else { 1.0 },
+        columns: story.effort.columns,
+        nodes: story.effort.nodes,
+        solve_ms: 0.0,
+        worth_it: story.worth_it,
+        tenants: tenants(view, shape, plan, value),
+        changes: reason::changes(&story),
+        declined: declined::declined(&story),
+        binding: scarce::scarce(view, shape, &story.effort.prices),
+        runner_up: rival::runner_up(&story),
+        reason: story.reason,
+        stopped: story.effort.stopped,
+    }
+}
+
 /// More than this no plan can be worth: every arrival answered by the better of both models.
-pub(crate) fn most(view: &View) -> f64 {
+fn most(view: &View) -> f64 {
     let tenant = |id: TenantId| {
         let state = view.tenant(id);
         let arrivals: f64 = view.demand[id.index()].iter().sum();
@@ -20,7 +94,7 @@ pub(crate) fn most(view: &View) -> f64 {
 }
 
 /// What the plan means for each tenant.
-pub(crate) fn tenants(view: &View, shape: &Shape, plan: &Plan, value: &Value) -> Vec<TenantOutlook> {
+fn tenants(view: &View, shape: &Shape, plan: &Plan, value: &Value) -> Vec<TenantOutlook> {
     view.tenants().zip(&value.tenants).map(|((id, state), worth)| outlook(view, shape, plan, id, &state.name, worth)).collect()
 }
 
@@ -39,79 +113,43 @@ fn outlook(view: &View, shape: &Shape, plan: &Plan, id: TenantId, name: &str, wo
 
 /// By `fold`, for the sum of no floats is -0.
 fn capacity(view: &View, plan: &Plan, id: TenantId) -> f64 {
-    let all = plan.gpus.iter().enumerate().flat_map(|(gpu, plan)| plan.allocations.iter().map(move |new| (gpu, new)));
-    let own = all.filter(|(_, new)| new.task == Some(Task::inference(id)));
+    let own = allocations(plan).filter(|(_, new)| new.task == Some(Task::inference(id)));
     own.map(|(gpu, new)| view.rate_on(id, gpu, new.site.profile)).fold(0.0, |sum, rps| sum + rps)
+}
+
+/// Every allocation with its GPU.
+fn allocations(plan: &Plan) -> impl Iterator<Item = (usize, &crate::Allocation)> {
+    plan.gpus.iter().enumerate().flat_map(|(gpu, plan)| plan.allocations.iter().map(move |new| (gpu, new)))
 }
 
 fn retraining(view: &View, shape: &Shape, plan: &Plan, id: TenantId, worth: &TenantValue) -> Option<String> {
     let (kind, finish_s) = worth.retraining?;
-    let allocations = plan.gpus.iter().enumerate().flat_map(|(gpu, p)| p.allocations.iter().map(move |a| (gpu, a)));
-    let mut now = allocations.filter(|(_, new)| new.task == Some(Task::retraining(id)));
+    let mut now = allocations(plan).filter(|(_, new)| new.task == Some(Task::retraining(id)));
     let place = now.next().map(|(gpu, new)| format!("on {}", name::site(view.problem, gpu, new.site)));
-    let slices = view.problem.models[shape.kind(kind).model].catalog.profile(shape.kind(kind).profile).compute_slices;
-    let place = place.unwrap_or_else(|| format!("later, on {slices}g"));
-    Some(format!("{place}, done in {finish_s:.0} s"))
+    let kind = shape.kind(kind);
+    let place = place.unwrap_or_else(|| format!("later, on {}", view.problem.models[kind.model].catalog.short_name(kind.profile)));
+    Some(format!("{place}, done at +{finish_s:.0} s"))
 }
 
-/// What changes and why, a sentence each.
-pub(crate) fn changes(view: &View, plan: &Plan) -> Vec<String> {
-    view.tenants().flat_map(|(id, _)| [inference_change(view, plan, id), retraining_change(view, plan, id)]).flatten().collect()
+/// What an operator calls where a task is: `3g@4 and 1g@6`, or, of more than three, `4 x 1g and 3g@4`.
+fn places<'a>(view: &View, sites: impl Iterator<Item = (usize, &'a Site)>) -> Vec<String> {
+    let sites: Vec<(usize, &Site)> = sites.collect();
+    if sites.len() <= MOST_PLACES {
+        return sites.into_iter().map(|(gpu, site)| name::site(view.problem, gpu, *site)).collect();
+    }
+    let profile = |(gpu, site): &(usize, &Site)| view.problem.catalog(*gpu).short_name(site.profile);
+    let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    sites.iter().for_each(|site| *counts.entry(profile(site)).or_default() += 1);
+    counts.into_iter().map(|(profile, count)| format!("{count} x {profile}")).collect()
 }
+
+/// Beyond this many, places are counted.
+const MOST_PLACES: usize = 3;
 
 /// `3g@4 and 1g@6`, or `nothing`.
 fn list(mut parts: Vec<String>) -> String {
     let Some(last) = parts.pop() else { return "nothing".to_owned() };
     if parts.is_empty() { last } else { format!("{} and {last}", parts.join(", ")) }
-}
-
-fn before(view: &View, task: Task) -> Vec<String> {
-    let old = view.instances().filter(|(_, old)| old.task == Some(task));
-    old.map(|(gpu, old): (usize, &InstanceState)| name::site(view.problem, gpu, old.site)).collect()
-}
-
-fn after(problem: &Problem, plan: &Plan, task: Task) -> Vec<String> {
-    let gpus = plan.gpus.iter().enumerate();
-    gpus.flat_map(|(gpu, p)| p.allocations.iter().filter(|new| new.task == Some(task)).map(move |new| name::site(problem, gpu, new.site)))
-        .collect()
-}
-
-fn inference_change(view: &View, plan: &Plan, id: TenantId) -> Option<String> {
-    let task = Task::inference(id);
-    let (old, new) = (before(view, task), after(view.problem, plan, task));
-    if old == new {
-        return None;
-    }
-    let owned = view.instances().filter(|(_, old)| old.task == Some(task));
-    let could = owned.map(|(gpu, old)| view.rate_on(id, gpu, old.site.profile)).fold(0.0, |sum, rps| sum + rps);
-    let (can, peak) = (capacity(view, plan, id), view.peak_demand(id));
-    let why = if peak > could && can > could {
-        format!("forecast {peak:.0} req/s exceeds the {could:.0} req/s it can answer in time")
-    } else if can > could {
-        format!("slices nobody else needs raise it from {could:.0} to {can:.0} req/s, forecast {peak:.0} req/s")
-    } else if can >= peak {
-        format!("forecast {peak:.0} req/s needs no more than {can:.0} req/s")
-    } else {
-        format!("others use the slices better; it can answer {can:.0} of a forecast {peak:.0} req/s")
-    };
-    let verb = if can < could { "goes down to" } else { "gets" };
-    Some(format!("{} {verb} {} (was {}): {why}", view.tenant(id).name, list(new), list(old)))
-}
-
-fn retraining_change(view: &View, plan: &Plan, id: TenantId) -> Option<String> {
-    let task = Task { tenant: id, kind: TaskKind::Retraining };
-    let (old, new) = (before(view, task), after(view.problem, plan, task));
-    if old == new {
-        return None;
-    }
-    let tenant = view.tenant(id);
-    let Some(due) = &tenant.retraining else { return Some(format!("{} no longer retrains: none is due", tenant.name)) };
-    let hope = format!("accuracy {:.2} is expected to become {:.2}", tenant.accuracy, due.accuracy_after);
-    Some(match (old.is_empty(), new.is_empty()) {
-        (_, true) => format!("{} pauses its retraining on {}: others use the slices better now", tenant.name, list(old)),
-        (true, false) => format!("{} retrains on {}: {hope}", tenant.name, list(new)),
-        (false, false) => format!("{} moves its retraining to {} (was {}): {hope}", tenant.name, list(new), list(old)),
-    })
 }
 
 impl Report {

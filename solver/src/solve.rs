@@ -7,10 +7,10 @@ use crate::exhaustive::exhaustive;
 use crate::greedy::{greedy, held};
 use crate::monolith;
 use crate::options::{Policy, SolveOptions};
-use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, SolveStatus};
+use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, SolveStatus};
 use crate::problem::{Problem, Task, TaskKind};
 use crate::realise::{Need, realise};
-use crate::report;
+use crate::report::{self, Effort, Story};
 use crate::shape::Shape;
 use crate::view::View;
 
@@ -138,38 +138,35 @@ impl<'a> Search<'a> {
     fn choose(self) -> Outcome {
         let Search { view, shape, options, mut keep, wait, candidates, bound, mut reason, .. } = self;
         // The first of equals: the integer program's.
-        let best = candidates.into_iter().reduce(|best, next| if next.value.score > best.value.score { next } else { best });
-        let keep_objective = keep.value.goodput;
-        let best = best.filter(|best| {
-            let margin = if disturbs(view.problem, &best.plan) { options.min_gain * keep_objective.abs() } else { 0.0 };
-            best.plan != keep.plan && best.value.score > keep.value.score + margin.max(1e-6)
-        });
-        let later = wait.filter(|wait| best.as_ref().is_some_and(|best| wait.score + 1e-6 >= best.value.score));
-        let (chosen, worth_it) = match (best, later) {
-            (Some(best), None) => (best, true),
-            (Some(_), Some(later)) => {
-                // What is worth doing may be worth no less when done later, and until then it can be thought better of.
-                reason = Some("a change pays, but one block later it pays no less".to_owned());
-                keep.value = later;
-                (keep, false)
-            }
-            _ => (keep, false),
-        };
-        let objective = chosen.value.goodput;
-        let bound = bound.unwrap_or(f64::INFINITY).min(report::most(view)).max(objective);
-        let report = Report {
+        let best = candidates.iter().reduce(|best, next| if next.value.score > best.value.score { next } else { best });
+        let margin = |best: &Candidate| if disturbs(view.problem, &best.plan) { options.min_gain * keep.value.goodput.abs() } else { 0.0 };
+        let best = best.filter(|best| best.plan != keep.plan && best.value.score > keep.value.score + margin(best).max(1e-6));
+        let later = wait.filter(|wait| best.is_some_and(|best| wait.score + 1e-6 >= best.value.score));
+        let kept = keep.value.clone();
+        let put_off = best.filter(|_| later.is_some()).map(|best| &best.plan);
+        let best = best.filter(|_| later.is_none());
+        if let Some(later) = later {
+            // What is worth doing may be worth no less when done later, and until then it can be thought better of.
+            reason = Some("a change pays, but one block later it pays no less".to_owned());
+            keep.value = later;
+        }
+        let chosen = best.unwrap_or(&keep);
+        let others: Vec<(&Plan, &Value)> = candidates.iter().chain([&keep]).map(|other| (&other.plan, &other.value)).collect();
+        let report = report::report(Story {
+            view,
+            shape,
             status: chosen.status,
-            objective,
-            keep_objective,
-            bound,
-            gap: (bound - objective) / bound.max(1.0),
-            solve_ms: 0.0,
-            worth_it,
+            plan: &chosen.plan,
+            value: &chosen.value,
+            keep: &kept,
+            others: &others,
+            worth_it: chosen.plan != keep.plan,
             reason,
-            tenants: report::tenants(view, shape, &chosen.plan, &chosen.value),
-            changes: report::changes(view, &chosen.plan),
-        };
-        Outcome { plan: chosen.plan, report }
+            bound: bound.unwrap_or(f64::INFINITY),
+            put_off,
+            effort: Effort::default(),
+        });
+        Outcome { plan: chosen.plan.clone(), report }
     }
 }
 
