@@ -35,6 +35,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Check a configuration and explain it; exits with 1 when anything is wrong.
     Check(CheckArgs),
+    /// Solve a problem from a file, without a device, and explain the plan; exits with 1 when the problem is refused, with 3 when no tenant fits any profile.
+    Plan(PlanArgs),
     /// Show the whole system at work: three tenants, drifting data, load that bursts and shifts.
     Demo(DemoArgs),
     /// Drive a running server with open-loop load and report what came back.
@@ -73,6 +75,56 @@ pub struct CheckArgs {
     /// Folder of models, samples and checkpoints, instead of the file's.
     #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+}
+
+/// `migrator plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// The problem (TOML, as GET /v1/problem gives it); - reads standard input.
+    #[arg(env = "MIGRATOR_PROBLEM", value_name = "PROBLEM")]
+    pub problem: PathBuf,
+    /// Print the plan and its report as JSON.
+    #[arg(long, env = "MIGRATOR_JSON")]
+    pub json: bool,
+    /// Also tell the steps of the transition with the seconds expected, and what scarce slices are worth.
+    #[arg(long, env = "MIGRATOR_EXPLAIN")]
+    pub explain: bool,
+    /// Who plans, instead of the file's policy.
+    #[arg(long, env = "MIGRATOR_POLICY", value_name = "NAME")]
+    pub policy: Option<PlanPolicy>,
+    /// Furthest look ahead in seconds, instead of the file's.
+    #[arg(long, env = "MIGRATOR_HORIZON", value_name = "N", value_parser = seconds)]
+    pub horizon: Option<f64>,
+    /// Longest the solve may take in milliseconds, instead of the file's.
+    #[arg(long, env = "MIGRATOR_TIME_LIMIT", value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=600_000))]
+    pub time_limit: Option<u32>,
+    /// The plan in force (JSON of a plan or of an answer), from which the new one is numbered on.
+    #[arg(long, env = "MIGRATOR_PREVIOUS", value_name = "FILE")]
+    pub previous: Option<PathBuf>,
+}
+
+/// Who plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanPolicy {
+    /// The integer program.
+    Ilp,
+    /// The greedy heuristic.
+    Greedy,
+    /// Every partition and every owner; small problems only.
+    Exhaustive,
+    /// Everything stays as it is.
+    Keep,
+}
+
+impl From<PlanPolicy> for migrator_solver::Policy {
+    fn from(policy: PlanPolicy) -> migrator_solver::Policy {
+        match policy {
+            PlanPolicy::Ilp => migrator_solver::Policy::Ilp,
+            PlanPolicy::Greedy => migrator_solver::Policy::Greedy,
+            PlanPolicy::Exhaustive => migrator_solver::Policy::Exhaustive,
+            PlanPolicy::Keep => migrator_solver::Policy::Keep,
+        }
+    }
 }
 
 /// `migrator demo`.
@@ -242,6 +294,10 @@ pub struct TrainArgs {
 
 fn positive(text: &str) -> Result<f64, String> {
     number(text).filter(|n| *n > 0.0).ok_or_else(|| "must be a number above 0".to_owned())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text).filter(|n| (1.0..=3600.0).contains(n)).ok_or_else(|| "must be a number from 1 to 3600".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

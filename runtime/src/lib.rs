@@ -1,7 +1,7 @@
 //! The `migrator` program: command line, configuration, HTTP, Prometheus, storage, wiring, load generator and demo.
 //!
 //! Links no libtorch and decides nothing about plans: it connects the actors to the outside. Read in the order [`cli`],
-//! [`config`], [`http`], [`storage`], [`serve`], [`model`], [`load`], [`demo`].
+//! [`config`], [`plan`], [`http`], [`storage`], [`serve`], [`model`], [`load`], [`demo`].
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -11,5 +11,6 @@ pub mod http;
 pub mod load;
 pub mod log;
 pub mod model;
+pub mod plan;
 pub mod serve;
 pub mod storage;

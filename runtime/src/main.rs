@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => migrator::serve::run(args),
         Command::Check(args) => migrator::config::command::check(args),
+        Command::Plan(args) => migrator::plan::run(args),
         Command::Demo(args) => migrator::demo::run(args),
         Command::Load(args) => migrator::load::run(args),
         Command::Models(command) => migrator::model::run(command),
