@@ -1,6 +1,8 @@
 //! What the outside may see: a snapshot that the coordinator publishes once a second, read without asking any actor.
 
-use migrator_solver::{Plan, Report};
+use std::sync::Arc;
+
+use migrator_solver::{Outcome, Plan, Problem, Report, SolveOptions};
 use serde::Serialize;
 
 /// The whole server at one moment.
@@ -16,12 +18,31 @@ pub struct View {
     pub partition: Vec<GpuView>,
     /// The plan in force and why; `None` before the first solve.
     pub plan: Option<(Plan, Report)>,
+    /// The last solve that answered: what the plan's reasons are about, and the live problem for whoever wants to ask "what if".
+    #[serde(skip)]
+    pub solved: Option<Arc<Solved>>,
+    /// The last solve whose plan was carried out.
+    #[serde(skip)]
+    pub changed: Option<Arc<Solved>>,
     /// Retraining window: number (from 0), seconds gone, length in seconds.
     pub window: (u64, f64, f64),
     /// Reconfigurations carried out.
     pub reconfigurations: u64,
     /// Recent reconfigurations, newest last, at most 32.
     pub history: Vec<ReconfigurationView>,
+}
+
+/// A solve and what came of it.
+#[derive(Clone, Debug)]
+pub struct Solved {
+    /// When it answered, seconds since the server started.
+    pub at_s: f64,
+    /// The snapshot.
+    pub problem: Problem,
+    /// How it was to be solved.
+    pub options: SolveOptions,
+    /// The plan and its report.
+    pub outcome: Outcome,
 }
 
 /// One tenant. Counters run since the start.

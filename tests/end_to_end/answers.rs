@@ -77,7 +77,7 @@ fn the_plan_as_text_names_every_tenant_and_the_partition_serves_them() {
         let text = server.http.get("/v1/plan?format=text").text();
         (!text.starts_with("no plan yet")).then_some(text)
     });
-    for what in ["Plan ", "Changes", "inference of digits", "inference of text", "demand", "capacity"] {
+    for what in ["Plan ", "GPU 0 (cpu)", "What changes and why", "g digits", "g text", "demand", "capacity"] {
         assert!(plan.contains(what), "{what:?} is not in:\n{plan}");
     }
     let json = server.http.json("/v1/plan");

@@ -9,14 +9,14 @@ use actix::prelude::*;
 use migrator_device::Gpu;
 use migrator_machine::coordinator::{CoordinatorConfig, TenantTick, Tick};
 use migrator_machine::{CoordinatorMachine, CoordinatorWish, Time};
-use migrator_solver::{Generation, InstanceState, Outcome, Plan, Problem, SolveOptions};
+use migrator_solver::{Generation, InstanceState, Plan, Problem, SolveOptions};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::migration::{AskInventory, Inventory, Migrate, MigrationActor, TenantActors};
 use crate::retraining::{AskRetraining, RetrainingSeen, WindowStarted};
 use crate::tenant::{Collect, Collected};
-use crate::view::{ReconfigurationView, View};
+use crate::view::{ReconfigurationView, Solved, View};
 
 /// What a [`CoordinatorActor`] is made of.
 pub struct CoordinatorParts {
@@ -42,6 +42,9 @@ pub struct CoordinatorActor {
     machine: CoordinatorMachine,
     /// The last second, for the view.
     seen: Option<Seen>,
+    /// The last solve that answered, and the last whose plan was carried out.
+    solved: Option<Arc<Solved>>,
+    changed: Option<Arc<Solved>>,
     history: Vec<ReconfigurationView>,
     reconfigurations: u64,
     /// A look at the tenants is under way.
@@ -62,7 +65,7 @@ impl CoordinatorActor {
     /// Nothing planned yet.
     pub fn new(parts: CoordinatorParts) -> CoordinatorActor {
         let machine = CoordinatorMachine::new(parts.config.clone(), Generation(0));
-        CoordinatorActor { parts, machine, seen: None, history: Vec::new(), reconfigurations: 0, looking: false, timer: None }
+        CoordinatorActor { parts, machine, seen: None, solved: None, changed: None, history: Vec::new(), reconfigurations: 0, looking: false, timer: None }
     }
 
     fn now(&self) -> Time {
@@ -141,7 +144,9 @@ impl CoordinatorActor {
         let solve = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
             let result = migrator_solver::solve(&problem, previous.as_ref(), &options).map_err(|error| crate::launcher::one_line(&error));
-            (result, began.elapsed().as_secs_f64() * 1000.0)
+            let solve_ms = began.elapsed().as_secs_f64() * 1000.0;
+            // The problem goes into the view with its outcome.
+            (result.map(|outcome| Solved { at_s: 0.0, problem: *problem, options, outcome }), solve_ms)
         });
         ctx.spawn(solve.into_actor(self).map(move |joined, actor, ctx| {
             let (result, solve_ms) = joined.unwrap_or_else(|error| (Err(format!("the solver panicked: {error}")), 0.0));
@@ -149,17 +154,22 @@ impl CoordinatorActor {
         }));
     }
 
-    fn solved(&mut self, generation: Generation, mut result: Result<Outcome, String>, solve_ms: f64, ctx: &mut Context<Self>) {
-        match &mut result {
-            Ok(outcome) => {
-                outcome.report.solve_ms = solve_ms;
-                crate::meter::solved(&outcome.report);
+    fn solved(&mut self, generation: Generation, result: Result<Solved, String>, solve_ms: f64, ctx: &mut Context<Self>) {
+        let result = match result {
+            Ok(mut solved) => {
+                solved.outcome.report.solve_ms = solve_ms;
+                solved.at_s = self.now().as_secs();
+                crate::meter::solved(&solved.outcome.report);
+                let outcome = solved.outcome.clone();
+                self.solved = Some(Arc::new(solved));
+                Ok(outcome)
             }
             Err(reason) => {
                 crate::meter::unsolved();
                 tracing::warn!(generation = generation.0, reason, "no plan; the one in force stays");
+                Err(reason)
             }
-        }
+        };
         self.machine.solved(self.now(), generation, result, solve_ms);
         self.pump(ctx);
     }
@@ -169,10 +179,12 @@ impl CoordinatorActor {
         let (from, to) = (self.partition_text(), self.text_of(&migrate.plan));
         tracing::info!(generation = generation.0, from, to, steps = migrate.transition.steps.len(), "reconfiguration begins");
         tracing::debug!("{}", migrate.transition.describe(&migrate.problem));
+        let changing = self.solved.clone().filter(|solved| solved.outcome.plan.generation == generation);
         let send = self.parts.migration.send(migrate);
         ctx.spawn(send.into_actor(self).map(move |result, actor, ctx| {
             match result.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(report) => {
+                    actor.changed = changing.or(actor.changed.take());
                     tracing::info!(
                         generation = generation.0,
                         took_s = report.took_s,

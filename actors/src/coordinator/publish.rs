@@ -23,6 +23,8 @@ impl CoordinatorActor {
             tenants,
             partition: self.gpu_views(),
             plan: self.machine.plan().map(|(plan, report)| (plan.clone(), report.clone())),
+            solved: self.solved.clone(),
+            changed: self.changed.clone(),
             window: self.machine.window(self.now()),
             reconfigurations: self.reconfigurations,
             history: self.history.clone(),

@@ -3,7 +3,7 @@
 use actix_web::http::header::{ACCEPT, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
 use migrator_actors::message::AddSamples;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::error::ApiError;
 use super::{AppState, body, sample, text};
@@ -32,6 +32,8 @@ Tenants
 Plan (JSON; as text with Accept: text/plain or ?format=text)
   GET  /v1/partition                              the GPUs and their instances
   GET  /v1/plan                                   the plan in force and why
+  POST /v1/plan/what-if                           {\"tenants\": {\"a\": {\"demand_rps\": 200}}}: the plan if that were so
+  GET  /v1/problem                                what the last plan was made for, as a file for `migrator plan` (?format=json)
 ";
 
 pub(super) async fn tenants(state: web::Data<AppState>, http: HttpRequest) -> HttpResponse {
@@ -66,18 +68,6 @@ pub(super) async fn partition(state: web::Data<AppState>, http: HttpRequest) -> 
     }))
 }
 
-pub(super) async fn plan(state: web::Data<AppState>, http: HttpRequest) -> HttpResponse {
-    let view = state.view();
-    if wants_text(&http) {
-        return plain(text::plan(&view));
-    }
-    let plan = match &view.plan {
-        Some((plan, report)) => json!({ "plan": plan, "report": report }),
-        None => json!({ "plan": Value::Null, "report": Value::Null }),
-    };
-    HttpResponse::Ok().json(plan)
-}
-
 pub(super) async fn samples(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let name = tenant_name(&state, &http)?;
     let (_, tenant) = state.tenant(name)?;
@@ -96,11 +86,11 @@ fn tenant_name<'s>(state: &'s AppState, http: &HttpRequest) -> Result<&'s str, A
 }
 
 /// Whether a person asks: `?format=text`, or text/plain before JSON in `Accept`.
-fn wants_text(http: &HttpRequest) -> bool {
+pub(super) fn wants_text(http: &HttpRequest) -> bool {
     let accept = http.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     http.query_string().split('&').any(|p| p == "format=text") || accept.trim_start().starts_with("text/plain")
 }
 
-fn plain(text: String) -> HttpResponse {
+pub(super) fn plain(text: String) -> HttpResponse {
     HttpResponse::Ok().insert_header(ContentType::plaintext()).body(text)
 }

@@ -12,6 +12,9 @@ pub mod metrics;
 mod model;
 #[cfg(test)]
 mod mutation_tests;
+mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod request;
 mod response;
 mod route;
@@ -31,7 +34,7 @@ use futures::future::BoxFuture;
 use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleError};
 use migrator_actors::view::View;
 use migrator_models::{ModelSpec, TensorSpec};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use error::ApiError;
 
@@ -55,6 +58,8 @@ pub struct AppState {
     view: watch::Receiver<Arc<View>>,
     draining: Arc<AtomicBool>,
     limits: Limits,
+    /// One what-if at a time.
+    what_if: Arc<Semaphore>,
 }
 
 /// Bounds of the front.
@@ -91,7 +96,7 @@ impl AppState {
     ) -> AppState {
         let resolve = |front: Arc<dyn TenantFront>| Tenant { inputs: front.spec().inputs(), output: front.spec().output().name, front };
         let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
-        AppState { tenants, view, draining, limits }
+        AppState { tenants, view, draining, limits, what_if: Arc::new(Semaphore::new(1)) }
     }
 
     /// The tenant that a name in a URL means: a tenant's name, or the name of a model that one tenant only serves.

@@ -5,7 +5,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, web};
 
 use super::error::ApiError;
-use super::{admin, inference, model};
+use super::{admin, inference, model, plan};
 
 /// All routes.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -23,7 +23,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(get("/v1/tenants/{tenant}", admin::tenant));
     config.service(post("/v1/tenants/{tenant}/samples", admin::samples));
     config.service(get("/v1/partition", admin::partition));
-    config.service(get("/v1/plan", admin::plan));
+    config.service(get("/v1/plan", plan::plan));
+    config.service(post("/v1/plan/what-if", plan::what_if));
+    config.service(get("/v1/problem", plan::problem));
     config.default_service(web::to(not_found));
 }
 

@@ -2,86 +2,21 @@
 
 use std::fmt::Write;
 
-use migrator_actors::view::{GpuView, TenantView, View};
-use migrator_solver::plan::{Allocation, Plan, Report, SolveStatus, TenantOutlook};
-use migrator_solver::problem::TaskKind;
+use migrator_actors::view::{TenantView, View};
 
-/// `/v1/plan`.
+/// `/v1/plan`: the last solve, and the last that changed anything.
 pub(super) fn plan(view: &View) -> String {
-    let Some((plan, report)) = &view.plan else { return "no plan yet: the first solve is still to come\n".to_owned() };
-    let mut out = String::new();
-    decision(&mut out, plan, report);
-    let _ = writeln!(out, "\nChanges");
-    for change in &report.changes {
-        let _ = writeln!(out, "  {change}");
-    }
-    if report.changes.is_empty() {
-        let _ = writeln!(out, "  none: everything stays as it is");
-    }
-    for (index, gpu) in plan.gpus.iter().enumerate() {
-        let now = view.partition.get(index);
-        let _ = writeln!(out, "\nGPU {}, planned", now.map_or_else(|| index.to_string(), |g| g.uuid.clone()));
-        gpu.allocations.iter().for_each(|a| allocation(&mut out, view, now, a));
-    }
-    let _ = writeln!(out, "\nTenants, expected over the horizon");
-    report.tenants.iter().for_each(|t| outlook(&mut out, t));
-    out
-}
-
-fn decision(out: &mut String, plan: &Plan, report: &Report) {
-    let status = match report.status {
-        SolveStatus::Optimal => "proven optimal",
-        SolveStatus::TimeLimit => "best found within the time limit",
-        SolveStatus::Greedy => "greedy, for the solver gave nothing",
-        SolveStatus::Kept => "nothing better than leaving everything as it is",
-    };
-    let _ = writeln!(out, "Plan {}: {status}; solved in {:.1} ms, gap {:.2} %", plan.generation.0, report.solve_ms, report.gap * 100.0);
-    if let Some(reason) = &report.reason {
-        let _ = writeln!(out, "  because {reason}");
-    }
-    let gain = (report.objective - report.keep_objective) / report.keep_objective.abs().max(1.0) * 100.0;
-    let verdict = if report.worth_it { "worth changing over" } else { "not worth changing over" };
-    let _ = writeln!(
-        out,
-        "Expected goodput {:.0} requests against {:.0} if nothing changed ({gain:+.1} %): {verdict}",
-        report.objective, report.keep_objective
-    );
-}
-
-fn allocation(out: &mut String, view: &View, now: Option<&GpuView>, allocation: &Allocation) {
-    let (start, end) = (allocation.site.placement.start, allocation.site.placement.end());
-    let slices = if end - start == 1 { format!("memory slice {start}") } else { format!("memory slices {start} to {}", end - 1) };
-    let who = match allocation.task {
-        Some(task) => {
-            let name = view.tenants.get(task.tenant.index()).map_or("?", |t| t.name.as_str());
-            let kind = if task.kind == TaskKind::Inference { "inference" } else { "retraining" };
-            format!("{kind} of {name}")
+    let Some(solved) = &view.solved else { return "no plan yet: the first solve is still to come\n".to_owned() };
+    let mut out = migrator_solver::explain::text(&solved.problem, &solved.outcome, false);
+    let last = view.changed.as_ref().filter(|changed| changed.outcome.plan.generation != solved.outcome.plan.generation);
+    if let Some(changed) = last {
+        let (generation, ago) = (changed.outcome.plan.generation.0, (view.uptime_s - changed.at_s).max(0.0));
+        let _ = writeln!(out, "\nThe last change: plan {generation}, {ago:.0} s ago");
+        for change in &changed.outcome.report.changes {
+            let _ = writeln!(out, "  - {change}");
         }
-        None => "in reserve".to_owned(),
-    };
-    let existing = allocation.instance.map(|id| match profile_of(now, id.0) {
-        Some(profile) => format!("instance {} ({profile})", id.0),
-        None => format!("instance {}", id.0),
-    });
-    let _ = writeln!(out, "  {slices:<22} {who:<28} {}", existing.unwrap_or_else(|| "new".to_owned()));
-}
-
-fn profile_of(now: Option<&GpuView>, id: u64) -> Option<&str> {
-    now?.instances.iter().find(|i| i.id == id).map(|i| i.profile.as_str())
-}
-
-fn outlook(out: &mut String, tenant: &TenantOutlook) {
-    let _ = writeln!(
-        out,
-        "  {:<16} demand {:>8.1}/s  capacity {:>8.1}/s  on time {:>5.1} %  accuracy {:.3}  goodput {:.0}{}",
-        tenant.name,
-        tenant.demand_rps,
-        tenant.capacity_rps,
-        tenant.slo_attainment * 100.0,
-        tenant.accuracy,
-        tenant.goodput,
-        tenant.retraining.as_ref().map(|r| format!("  {r}")).unwrap_or_default()
-    );
+    }
+    out
 }
 
 /// `/v1/partition`.
