@@ -25,6 +25,8 @@ pub mod transition;
 mod view;
 
 #[cfg(test)]
+mod mixed;
+#[cfg(test)]
 mod solve_test;
 #[cfg(test)]
 mod testing;
@@ -39,4 +41,4 @@ pub use problem::{
     TransitionCosts,
 };
 pub use solve::{evaluate, keep, solve};
-pub use transition::{PlannedStep, SiteKey, Step, Target, Transition, transition};
+pub use transition::{PlannedStep, Scheduled, SiteKey, Step, Target, Transition, schedule, transition};

@@ -2,22 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use migrator_mig::{Catalog, Geometry, Partition, ProfileId, Site};
+use migrator_mig::{Catalog, Facet, Geometry, Partition, ProfileId, Site, decomposes, facets};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
-
-/// The rows (a)-(d) of `reference/ilp.md` section 1: coefficient of each profile of a 7-slice GPU, and the right side per GPU.
-const SEVEN_SLICE_ROWS: [([u32; 5], u32); 4] = [
-    // (a) N_4g + N_7g ≤ |G|
-    ([0, 0, 0, 1, 1], 1),
-    // (b) N_2g + N_3g + 2 N_4g + 3 N_7g ≤ 3 |G|
-    ([0, 1, 1, 2, 3], 3),
-    // (c) compute: N_1g + 2 N_2g + 3 N_3g + 4 N_4g + 7 N_7g ≤ 7 |G|
-    ([1, 2, 3, 4, 7], 7),
-    // (d) memory: N_1g + 2 N_2g + 4 N_3g + 4 N_4g + 8 N_7g ≤ 8 |G|
-    ([1, 2, 4, 4, 8], 8),
-];
 
 /// Index of a [`Kind`] in [`Shape::kinds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,13 +48,22 @@ pub(crate) struct Class {
     pub pinned: Vec<Site>,
     /// Indices of its GPUs.
     pub gpus: Vec<usize>,
+    /// Number of profiles.
+    pub profiles: usize,
+    /// Sites that overlap nothing pinned, by start.
+    pub sites: Vec<Site>,
     /// Legal partitions of one GPU that contain the pinned sites.
     pub partitions: Vec<Partition>,
-    /// Counts by profile of those partitions, pinned sites left out, each once.
-    pub geometries: Vec<Vec<u32>>,
+    /// Counts by profile of each of those partitions, pinned sites left out.
+    pub counts: Vec<Vec<u32>>,
+    /// What one GPU's counts obey; n GPUs together, n times as much.
+    pub facets: Vec<Facet>,
+    /// Whether the facets alone decide what the class holds.
+    pub exact: bool,
+    /// Counts that no other contains.
+    maximal: Vec<Geometry>,
     /// Kind of profile 0; the others follow.
     first: u16,
-    exact: bool,
 }
 
 /// What the GPUs of a problem can be cut into.
@@ -85,25 +82,22 @@ impl Shape {
             let mut pinned: Vec<Site> = state.instances.iter().filter(|old| old.pinned).map(|old| old.site).collect();
             pinned.sort();
             let known = shape.classes.iter().position(|class| class.model == state.model && class.pinned == pinned);
-            let class = known.unwrap_or_else(|| shape.class(problem, state.model, pinned));
+            let class = known.unwrap_or_else(|| shape.add(problem, state.model, pinned));
             shape.classes[class].gpus.push(gpu);
             shape.of.push(class);
         }
-        shape.rows = shape.classes.iter().flat_map(|class| class_rows(problem, class, shape.kinds.len())).collect();
+        for class in &mut shape.classes {
+            class.exact = class.decomposes(&problem.models[class.model].catalog);
+        }
+        shape.rows = shape.classes.iter().flat_map(|class| class.rows(shape.kinds.len())).collect();
         shape
     }
 
-    fn class(&mut self, problem: &Problem, model: usize, pinned: Vec<Site>) -> usize {
+    fn add(&mut self, problem: &Problem, model: usize, pinned: Vec<Site>) -> usize {
         let catalog = &problem.models[model].catalog;
-        let partitions: Vec<Partition> =
-            catalog.partitions().into_iter().filter(|partition| pinned.iter().all(|site| partition.sites().contains(site))).collect();
-        let mut geometries: Vec<Vec<u32>> = partitions.iter().map(|partition| free_counts(catalog, partition, &pinned)).collect();
-        geometries.sort();
-        geometries.dedup();
         let (class, first) = (self.classes.len(), self.kinds.len() as u16);
         self.kinds.extend(catalog.profile_ids().map(|profile| Kind { class, model, profile }));
-        let exact = pinned.is_empty() && has_seven_slices(catalog);
-        self.classes.push(Class { model, pinned, gpus: Vec::new(), partitions, geometries, first, exact });
+        self.classes.push(Class::new(catalog, model, pinned, first));
         class
     }
 
@@ -134,83 +128,132 @@ impl Shape {
 
     /// The kind of an instance of this profile on this GPU.
     pub fn kind_of(&self, gpu: usize, profile: ProfileId) -> KindId {
-        KindId(self.classes[self.of[gpu]].first + u16::from(profile.0))
+        self.classes[self.of[gpu]].kind(profile)
     }
 
-    /// What any counts that fit obey.
+    /// What any counts that fit obey: all facets of all classes, each times the number of its GPUs.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
     /// Whether the rows alone decide what fits.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "for optimisers that need no more than rows")]
     pub fn exact(&self) -> bool {
         self.classes.iter().all(|class| class.exact)
     }
 
     /// Whether these counts by kind, pinned instances left out, can be cut.
     pub fn fits(&self, counts: &[u32]) -> bool {
-        let used = |row: &Row| row.alpha.iter().zip(counts).map(|(alpha, n)| alpha * n).sum::<u32>();
-        self.rows.iter().all(|row| used(row) <= row.most)
-            && self.classes.iter().filter(|class| !class.exact).all(|class| {
-                let own = &counts[usize::from(class.first)..][..class.geometries[0].len()];
-                split(&class.geometries, own, class.gpus.len(), &mut BTreeMap::new())
-            })
+        self.classes.iter().all(|class| class.fits(&counts[usize::from(class.first)..][..class.profiles]))
     }
 }
 
-/// Counts by profile of a partition's sites that are not pinned.
-pub(crate) fn free_counts(catalog: &Catalog, partition: &Partition, pinned: &[Site]) -> Vec<u32> {
-    let mut counts = Geometry::of(catalog, partition).0;
-    pinned.iter().for_each(|site| counts[site.profile.index()] -= 1);
-    counts
+impl Class {
+    fn new(catalog: &Catalog, model: usize, pinned: Vec<Site>, first: u16) -> Class {
+        let free = catalog.partitions_around(&pinned);
+        let counts: Vec<Vec<u32>> = free.iter().map(|partition| Geometry::of(catalog, partition).0).collect();
+        let known = known_facets(catalog).filter(|_| pinned.is_empty());
+        let maximal = if known.is_some() { Vec::new() } else { catalog.maximal_geometries(&pinned) };
+        let facets = known.or_else(|| facets(catalog.profiles.len(), &maximal)).unwrap_or_else(|| slices(catalog, &counts));
+        let whole = |partition: &Partition| Partition::new(catalog, [partition.sites(), &pinned].concat()).ok();
+        let partitions = if pinned.is_empty() { free } else { free.iter().filter_map(whole).collect() };
+        let sites = catalog.sites_around(&pinned);
+        let profiles = catalog.profiles.len();
+        Class { model, pinned, gpus: Vec::new(), profiles, sites, partitions, counts, facets, exact: false, maximal, first }
+    }
+
+    /// The kind of a profile on a GPU of this class.
+    pub fn kind(&self, profile: ProfileId) -> KindId {
+        KindId(self.first + u16::from(profile.0))
+    }
+
+    /// Most instances of a profile on one GPU.
+    pub fn most(&self, profile: ProfileId) -> u32 {
+        self.counts.iter().map(|counts| counts[profile.index()]).max().unwrap_or(0)
+    }
+
+    /// Whether the facets say it all: proven for the catalogs whose facets are known, else by looking.
+    fn decomposes(&self, catalog: &Catalog) -> bool {
+        let known = self.pinned.is_empty() && known_facets(catalog).is_some();
+        let small = self.gpus.len() <= MOST_LOOKED_AT && self.profiles <= MOST_PROFILES;
+        known || small && decomposes(&self.facets, &self.maximal, self.gpus.len() as u32)
+    }
+
+    fn rows(&self, kinds: usize) -> impl Iterator<Item = Row> + '_ {
+        let gpus = self.gpus.len() as u32;
+        self.facets.iter().map(move |facet| {
+            let mut alpha = vec![0; kinds];
+            alpha[usize::from(self.first)..][..self.profiles].copy_from_slice(&facet.alpha);
+            Row { alpha, most: facet.most * gpus }
+        })
+    }
+
+    /// Whether the GPUs of this class can have these counts by profile, pinned instances left out.
+    pub fn fits(&self, counts: &[u32]) -> bool {
+        let gpus = self.gpus.len() as u32;
+        self.facets.iter().all(|facet| facet.allows(counts, gpus)) && (self.exact || self.split(counts, gpus, &mut BTreeMap::new()))
+    }
+
+    fn split(&self, counts: &[u32], gpus: u32, known: &mut BTreeMap<(u32, Vec<u32>), bool>) -> bool {
+        if counts.iter().all(|&n| n == 0) {
+            return true;
+        }
+        if !self.facets.iter().all(|facet| facet.allows(counts, gpus)) {
+            return false;
+        }
+        let key = (gpus, counts.to_vec());
+        if let Some(&fits) = known.get(&key) {
+            return fits;
+        }
+        let rest = |one: &Geometry| counts.iter().zip(&one.0).map(|(n, part)| n.saturating_sub(*part)).collect::<Vec<u32>>();
+        let fits = gpus > 0 && self.maximal.iter().any(|one| rest(one) != counts && self.split(&rest(one), gpus - 1, known));
+        known.insert(key, fits);
+        fits
+    }
 }
 
-fn class_rows(problem: &Problem, class: &Class, kinds: usize) -> Vec<Row> {
-    let catalog = &problem.models[class.model].catalog;
-    let gpus = class.gpus.len() as u32;
-    let row = |alpha: &dyn Fn(usize) -> u32, per_gpu: u32| {
-        let mut all = vec![0; kinds];
-        (0..catalog.profiles.len()).for_each(|q| all[usize::from(class.first) + q] = alpha(q));
-        let pinned: u32 = class.pinned.iter().map(|site| alpha(site.profile.index())).sum();
-        Row { alpha: all, most: per_gpu.saturating_sub(pinned) * gpus }
+/// Largest classes for which it is looked whether the facets say it all; beyond, counts are tried GPU by GPU.
+const MOST_LOOKED_AT: usize = 2;
+const MOST_PROFILES: usize = 7;
+
+/// The facets of the geometries that boards have: with them alone, the integer points of n times the hull are what n GPUs hold, for all n
+/// (`reference/ilp.md` section 1; the tests compare them with what is computed, and look at every point).
+fn known_facets(catalog: &Catalog) -> Option<Vec<Facet>> {
+    let same = |reference: &[(u8, &[u8])]| {
+        let pairs = catalog.profiles.iter().zip(reference);
+        catalog.profiles.len() == reference.len()
+            && pairs.into_iter().all(|(p, (size, starts))| p.memory_slices == *size && p.starts == *starts)
     };
-    if has_seven_slices(catalog) {
-        return SEVEN_SLICE_ROWS.iter().map(|(alpha, most)| row(&|q| alpha[q], *most)).collect();
+    let rows = |rows: &[(u32, &[u32])]| Some(rows.iter().map(|(most, alpha)| Facet { most: *most, alpha: alpha.to_vec() }).collect());
+    if same(&[(1, &[0, 1, 2, 3, 4, 5, 6]), (2, &[0, 2, 4]), (4, &[0, 4]), (4, &[0]), (8, &[0])]) {
+        return rows(&[
+            // (a) N_4g + N_7g ≤ |G|
+            (1, &[0, 0, 0, 1, 1]),
+            // (b) N_2g + N_3g + 2 N_4g + 3 N_7g ≤ 3 |G|
+            (3, &[0, 1, 1, 2, 3]),
+            // (c) compute: N_1g + 2 N_2g + 3 N_3g + 4 N_4g + 7 N_7g ≤ 7 |G|
+            (7, &[1, 2, 3, 4, 7]),
+            // (d) memory: N_1g + 2 N_2g + 4 N_3g + 4 N_4g + 8 N_7g ≤ 8 |G|
+            (8, &[1, 2, 4, 4, 8]),
+        ]);
     }
-    // What the geometries make of each profile, and of all slices: valid for every catalog, exact for none.
-    let most = |alpha: &dyn Fn(usize) -> u32| {
-        let sum = |counts: &Vec<u32>| counts.iter().enumerate().map(|(q, n)| alpha(q) * n).sum::<u32>();
-        class.geometries.iter().map(sum).max().unwrap_or(0) + class.pinned.iter().map(|site| alpha(site.profile.index())).sum::<u32>()
-    };
-    let memory = |q: usize| u32::from(catalog.profiles[q].memory_slices);
-    let compute = |q: usize| u32::from(catalog.profiles[q].compute_slices);
-    vec![row(&memory, most(&memory)), row(&compute, most(&compute))]
+    if same(&[(1, &[0, 1, 2, 3, 4, 5, 6]), (2, &[0, 2, 4, 6]), (2, &[0, 2, 4]), (4, &[0, 4]), (4, &[0]), (8, &[0])]) {
+        // The same, and for the 1g of double memory: 1 in (c), 2 in (d).
+        return rows(&[(1, &[0, 0, 0, 0, 1, 1]), (3, &[0, 0, 1, 1, 2, 3]), (7, &[1, 1, 2, 3, 4, 7]), (8, &[1, 2, 2, 4, 4, 8])]);
+    }
+    // N_1g + 2 N_2g + 4 N_4g ≤ 4 |G|
+    let four = same(&[(1, &[0, 1, 2, 3]), (2, &[0, 2]), (4, &[0])]) || same(&[(3, &[0, 3, 6, 9]), (6, &[0, 6]), (12, &[0])]);
+    if four { rows(&[(4, &[1, 2, 4])]) } else { None }
 }
 
-fn split(geometries: &[Vec<u32>], counts: &[u32], gpus: usize, known: &mut BTreeMap<(usize, Vec<u32>), bool>) -> bool {
-    if counts.iter().all(|&n| n == 0) {
-        return true;
-    }
-    if gpus == 0 {
-        return false;
-    }
-    let key = (gpus, counts.to_vec());
-    if let Some(&fits) = known.get(&key) {
-        return fits;
-    }
-    let rest = |one: &[u32]| counts.iter().zip(one).map(|(n, part)| n.saturating_sub(*part)).collect::<Vec<u32>>();
-    let fits = geometries.iter().any(|one| rest(one) != counts && split(geometries, &rest(one), gpus - 1, known));
-    known.insert(key, fits);
-    fits
-}
-
-fn has_seven_slices(catalog: &Catalog) -> bool {
-    let reference = Catalog::seven_slices("", 8);
-    let same = |(a, b): (&migrator_mig::Profile, &migrator_mig::Profile)| {
-        a.compute_slices == b.compute_slices && a.memory_slices == b.memory_slices && a.starts == b.starts
+/// What any catalog obeys, should it be too large for its facets: compute and memory slices, as many as the fullest partition has.
+fn slices(catalog: &Catalog, counts: &[Vec<u32>]) -> Vec<Facet> {
+    let row = |of: &dyn Fn(&migrator_mig::Profile) -> u8| {
+        let alpha: Vec<u32> = catalog.profiles.iter().map(|profile| u32::from(of(profile))).collect();
+        let used = |counts: &Vec<u32>| counts.iter().zip(&alpha).map(|(n, alpha)| n * alpha).sum();
+        Facet { most: counts.iter().map(used).max().unwrap_or(0), alpha }
     };
-    catalog.profiles.len() == reference.profiles.len() && catalog.profiles.iter().zip(&reference.profiles).all(same)
+    vec![row(&|profile| profile.compute_slices), row(&|profile| profile.memory_slices)]
 }
 
 #[cfg(test)]
@@ -218,29 +261,80 @@ mod tests {
     use super::*;
     use crate::testing::{instance, problem, tenant};
 
+    fn catalogs() -> [Catalog; 4] {
+        [
+            Catalog::seven_slices("A100", 8),
+            Catalog::seven_slices_and_double("H100", 8),
+            Catalog::four_slices("A30", 4),
+            Catalog::twelve_units("RTX PRO 6000", 12),
+        ]
+    }
+
+    fn host(catalog: &Catalog, gpus: usize) -> Problem {
+        let mut host = problem(vec![tenant("vision", 40.0)]);
+        host.models[0].catalog = catalog.clone();
+        host.gpus = vec![host.gpus[0].clone(); gpus];
+        host
+    }
+
     #[test]
-    fn the_four_inequalities_are_exact_for_one_and_two_gpus() {
-        for gpus in 1..=2u32 {
-            let mut host = problem(vec![tenant("vision", 40.0)]);
-            host.gpus = vec![host.gpus[0].clone(); gpus as usize];
-            let shape = Shape::new(&host);
-            assert!(shape.exact());
-            let mut feasible = 0;
-            for index in 0..(7 * gpus + 2) * (3 * gpus + 2) * (2 * gpus + 2) * (gpus + 2) * (gpus + 2) {
-                let mut left = index;
-                let counts: Vec<u32> = [7 * gpus + 2, 3 * gpus + 2, 2 * gpus + 2, gpus + 2, gpus + 2]
-                    .map(|limit| {
-                        let n = left % limit;
-                        left /= limit;
-                        n
-                    })
-                    .to_vec();
-                let cut = split(&shape.classes[0].geometries, &counts, gpus as usize, &mut BTreeMap::new());
-                assert_eq!(shape.fits(&counts), cut, "{counts:?} on {gpus}");
-                feasible += usize::from(cut);
-            }
-            assert_eq!(feasible, [38, 265][gpus as usize - 1]);
+    fn the_facets_that_are_known_are_those_that_are_found_and_say_it_all() {
+        for catalog in catalogs() {
+            let known = known_facets(&catalog).unwrap();
+            let maximal = catalog.maximal_geometries(&[]);
+            assert_eq!(Some(&known), facets(catalog.profiles.len(), &maximal).as_ref());
+            assert!(decomposes(&known, &maximal, u32::MAX));
         }
+    }
+
+    #[test]
+    fn seven_slices_have_exactly_the_four_rows_times_the_gpus() {
+        let shape = Shape::new(&host(&catalogs()[0], 3));
+        let rows: Vec<(&[u32], u32)> = shape.rows().iter().map(|row| (&row.alpha[..], row.most)).collect();
+        assert!(shape.exact());
+        assert_eq!(rows, [(&[0, 0, 0, 1, 1][..], 3), (&[0, 1, 1, 2, 3], 9), (&[1, 2, 3, 4, 7], 21), (&[1, 2, 4, 4, 8], 24)]);
+    }
+
+    /// Every vector of counts up to one beyond what the GPUs can have of each profile.
+    fn every(class: &Class, gpus: u32) -> Vec<Vec<u32>> {
+        let mut all = vec![Vec::new()];
+        for profile in 0..class.profiles {
+            let most = class.most(ProfileId(profile as u8)) * gpus + 1;
+            all = all.into_iter().flat_map(|counts| (0..=most).map(move |n| [&counts[..], &[n]].concat())).collect();
+        }
+        all
+    }
+
+    #[test]
+    fn the_rows_are_exact_for_one_and_two_gpus_whatever_is_pinned() {
+        for catalog in [&catalogs()[0], &catalogs()[2]] {
+            let pins = catalog.partitions().into_iter().filter(|partition| partition.sites().len() <= 1);
+            for (pin, gpus) in pins.flat_map(|pin| [(pin.clone(), 1), (pin, 2)]) {
+                let mut problem = host(catalog, gpus as usize);
+                for gpu in &mut problem.gpus {
+                    let pinned = |site: &Site| crate::InstanceState { site: *site, pinned: true, ..instance(1, 0, 0, None) };
+                    gpu.instances = pin.sites().iter().map(pinned).collect();
+                }
+                let shape = Shape::new(&problem);
+                let mut class = shape.classes[0].clone();
+                class.maximal = catalog.maximal_geometries(pin.sites());
+                for counts in every(&class, gpus) {
+                    assert_eq!(
+                        shape.fits(&counts),
+                        class.split(&counts, gpus, &mut BTreeMap::new()),
+                        "{counts:?} around {pin:?} on {gpus}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_catalog_is_as_exact_as_it_can_be() {
+        let mut catalog = Catalog::seven_slices("A100", 80 * 1024);
+        catalog.profiles.truncate(2);
+        let shape = Shape::new(&host(&catalog, 1));
+        assert!(shape.exact() && shape.fits(&[1, 3]) && !shape.fits(&[2, 3]));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use migrator_mig::ProfileId;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TenantId, TenantState};
+use crate::problem::{InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TenantId, TenantState};
 use crate::testing::{due, instance, problem, tenant};
 use crate::{Generation, Outcome, Plan, Policy, SolveOptions, SolveStatus, audit, keep, solve};
 
@@ -175,23 +175,6 @@ fn any_task(problem: &Problem, profile: ProfileId, owner: &prop::sample::Index) 
         tasks.extend((state.retraining.is_some() && !running).then_some(Some(Task::retraining(id))));
     }
     *owner.get(&tasks)
-}
-
-/// Any legal partition with any owners, as a plan for the problem.
-pub(crate) fn legal_plan(problem: &Problem, wish: &prop::sample::Index, owners: &[prop::sample::Index]) -> Plan {
-    let mut target = Problem { gpus: vec![GpuState { instances: Vec::new(), ..problem.gpus[0].clone() }], ..problem.clone() };
-    let partition = wish.get(&target.models[0].catalog.partitions()).clone();
-    for (site, owner) in partition.sites().iter().zip(owners) {
-        let there = problem.gpus[0].instances.iter().find(|old| old.site == *site);
-        let task = any_task(&target, site.profile, owner);
-        let id = there.map_or(InstanceId(u64::MAX), |old| old.id);
-        target.gpus[0].instances.push(InstanceState { id, site: *site, task, ready_in_s: 0.0, pinned: false });
-    }
-    let mut plan = keep(&target, Generation(2));
-    for new in plan.gpus.iter_mut().flat_map(|gpu| &mut gpu.allocations) {
-        new.instance = new.instance.filter(|id| id.0 != u64::MAX);
-    }
-    plan
 }
 
 proptest! {

@@ -17,9 +17,10 @@ use crate::Time;
 use crate::invariant::Violation;
 use run::Run;
 
-/// The executor of transitions, one at a time. It makes no choice: it runs every step whose predecessors are done, retries what may be
-/// retried, and leaves what is safe when a step fails for good: steps that wait for it, and steps of use only to those, are given up,
-/// what is drained but not released is admitted again, staged workers that nobody will bind are stopped.
+/// The executor of transitions, one at a time. It makes no choice: it runs every step whose predecessors are done (creates and
+/// destroys of one GPU one at a time, lower ids first), retries what may be retried, and leaves what is safe when a step fails for good:
+/// steps that wait for it, and steps of use only to those, are given up, what is drained but not released is admitted again, staged
+/// workers that nobody will bind are stopped.
 #[derive(Debug)]
 pub struct MigrationMachine {
     config: MigrationConfig,
@@ -49,7 +50,9 @@ impl MigrationMachine {
         if transition.generation <= self.last {
             return Err(Refused::Stale { last: self.last, found: transition.generation });
         }
-        let ordered = |(index, step): &(usize, &migrator_solver::PlannedStep)| step.id == *index && step.after.iter().all(|a| a < index);
+        let ordered = |(index, step): &(usize, &migrator_solver::PlannedStep)| {
+            step.id == *index && step.after.iter().chain(&step.follows).all(|before| before < index)
+        };
         if let Some((index, _)) = transition.steps.iter().enumerate().find(|step| !ordered(step)) {
             return Err(Refused::Malformed(index));
         }

@@ -122,12 +122,13 @@ impl Run {
     }
 
     pub fn timeout(&self) -> Option<Time> {
-        let due = |phase: &Phase| match *phase {
+        let due = |(id, phase): (usize, &Phase)| match *phase {
             Phase::Running { deadline, .. } => Some(deadline),
-            Phase::Again { at, .. } => Some(at),
+            // A busy device is free again when its call is reported or times out.
+            Phase::Again { at, .. } if !self.device_busy(id) => Some(at),
             _ => None,
         };
-        self.phases.iter().filter_map(due).min()
+        self.phases.iter().enumerate().filter_map(due).min()
     }
 
     pub fn handle_timeout(&mut self, now: Time) {
@@ -151,7 +152,8 @@ impl Run {
         self.ground.check(&mut found);
         for step in &self.steps {
             let begun = matches!(self.phases[step.id], Phase::Running { .. } | Phase::Again { .. } | Phase::Done);
-            let ordered = !begun || step.after.iter().all(|&before| self.phases[before] == Phase::Done);
+            let over = step.follows.iter().all(|&before| self.phases[before].over());
+            let ordered = !begun || over && step.after.iter().all(|&before| self.phases[before] == Phase::Done);
             demand(&mut found, Invariant::StepOrder, ordered, || format!("step {} begun too early", step.id));
         }
         let moving = self.timeout().is_some() || (0..self.steps.len()).any(|id| self.ready(id));
@@ -163,11 +165,26 @@ impl Run {
 
 impl Run {
     fn ready(&self, id: usize) -> bool {
-        self.phases[id] == Phase::Waiting && self.steps[id].after.iter().all(|&before| self.phases[before] == Phase::Done)
+        let PlannedStep { after, follows, .. } = &self.steps[id];
+        let waits =
+            after.iter().any(|&before| self.phases[before] != Phase::Done) || follows.iter().any(|&before| !self.phases[before].over());
+        self.phases[id] == Phase::Waiting && !waits
     }
 
     fn startable(&self, now: Time, id: usize) -> bool {
-        self.ready(id) || matches!(self.phases[id], Phase::Again { at, .. } if at <= now)
+        (self.ready(id) || matches!(self.phases[id], Phase::Again { at, .. } if at <= now)) && !self.device_busy(id)
+    }
+
+    /// Whether another device call is under way on the GPU of this one: they take each other's time, and which comes first matters.
+    fn device_busy(&self, id: usize) -> bool {
+        let device = |step: &Step| match *step {
+            Step::Create { key } => Some(key.gpu),
+            Step::Destroy { gpu, .. } => Some(gpu),
+            _ => None,
+        };
+        let gpu = device(&self.steps[id].step);
+        let calls = |other: &PlannedStep| device(&other.step) == gpu && matches!(self.phases[other.id], Phase::Running { .. });
+        gpu.is_some() && self.steps.iter().any(calls)
     }
 
     fn start(&mut self, now: Time, id: usize, config: &MigrationConfig) -> Option<MigrationWish> {
@@ -279,7 +296,7 @@ impl Run {
 
     fn readmit(&mut self, step: Step) {
         let id = self.steps.len();
-        self.steps.push(PlannedStep { id, step, after: Vec::new() });
+        self.steps.push(PlannedStep { id, step, after: Vec::new(), follows: Vec::new() });
         self.phases.push(Phase::Waiting);
     }
 

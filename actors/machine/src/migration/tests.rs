@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use migrator_mig::{Catalog, Placement, ProfileId, Site};
 use migrator_solver::{
-    Allocation, GpuModel, GpuPlan, GpuState, Scenario, InstanceState, PlannedStep, SiteKey, Target, Task, TenantId, TenantState, TransitionCosts,
+    Allocation, GpuModel, GpuPlan, GpuState, InstanceState, PlannedStep, Scenario, SiteKey, Target, Task, TenantId, TenantState,
+    TransitionCosts,
 };
 use proptest::prelude::*;
 
@@ -77,7 +78,7 @@ fn transition(generation: u64) -> Transition {
         (Step::Bind { target, task: task() }, vec![0, 4]),
         (Step::Admit { target, task: task() }, vec![5]),
     ];
-    let planned = steps.into_iter().enumerate().map(|(id, (step, after))| PlannedStep { id, step, after });
+    let planned = steps.into_iter().enumerate().map(|(id, (step, after))| PlannedStep { id, step, after, follows: Vec::new() });
     Transition { generation: Generation(generation), steps: planned.collect() }
 }
 
@@ -299,6 +300,43 @@ fn a_lost_instance_counts_as_lost_service() {
     }
     let report = report(&polled(&mut machine, ms(2000)));
     assert!((report.lost_s - 1.5).abs() < 1e-9, "{}", report.lost_s);
+}
+
+/// Creates two instances on free slices of GPU 0 and one on GPU 1, and a drain that follows the first create.
+fn creates() -> Transition {
+    let key = |gpu: usize, start: u8| SiteKey { gpu, site: Site { placement: Placement { start, size: 1 }, profile: ProfileId(0) } };
+    let step = |id: usize, step: Step, follows: Vec<usize>| PlannedStep { id, step, after: Vec::new(), follows };
+    let steps = vec![
+        step(0, Step::Create { key: key(0, 4) }, vec![]),
+        step(1, Step::Create { key: key(0, 5) }, vec![]),
+        step(2, Step::Create { key: key(1, 0) }, vec![]),
+        step(3, Step::Drain { instance: OLD, task: task() }, vec![0]),
+    ];
+    Transition { generation: Generation(1), steps }
+}
+
+#[test]
+fn device_calls_of_a_gpu_come_one_at_a_time_and_those_of_others_at_once() {
+    let mut machine = MigrationMachine::new(MigrationConfig::default());
+    machine.begin(ms(0), &Problem { gpus: vec![], ..problem() }, &plan(), creates()).unwrap();
+    assert_eq!(doing(&polled(&mut machine, ms(0))), [(0, 0), (2, 0)]);
+    machine.done(ms(100), 0, Ok(StepOk { instance: Some(NEW) }));
+    assert_eq!(doing(&polled(&mut machine, ms(100))), [(1, 0), (3, 0)]);
+}
+
+#[test]
+fn what_follows_a_step_begins_even_when_that_fails() {
+    let mut machine = MigrationMachine::new(MigrationConfig::default());
+    machine.begin(ms(0), &Problem { gpus: vec![], ..problem() }, &plan(), creates()).unwrap();
+    polled(&mut machine, ms(0));
+    machine.done(ms(0), 0, broken());
+    // While the first create waits for its next try, the other takes the device, and the first does not cut in.
+    assert_eq!(doing(&polled(&mut machine, ms(0))), [(1, 0)]);
+    assert!(machine.timeout() > Some(ms(5000)));
+    machine.done(ms(300), 1, Ok(StepOk { instance: Some(NEW) }));
+    assert_eq!(doing(&polled(&mut machine, ms(300))), [(0, 1)]);
+    machine.done(ms(400), 0, broken());
+    assert_eq!(doing(&polled(&mut machine, ms(400))), [(3, 0)]);
 }
 
 proptest! {
