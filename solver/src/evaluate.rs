@@ -194,12 +194,14 @@ impl<'a> Evaluation<'a> {
         for (id, _) in self.view.tenants() {
             let Some((kind, start)) = counts.retraining[id.index()] else { continue };
             let Kind { model, profile, .. } = self.shape.kind(kind);
-            let missing = self.retraining[id.index()].is_none();
-            let Some(work_s) = self.view.retraining_s(id, model, profile).filter(|_| missing && start.max(1) == block) else { continue };
+            let Some(work_s) = self.view.retraining_s(id, model, profile).filter(|_| start.max(1) == block) else { continue };
             let task = Task::retraining(id);
-            let unstaged_s = if self.staged || block > 1 { 0.0 } else { self.view.preload_s(task) };
-            let ready_s = from_s + unstaged_s + self.view.switch_s(task, model, profile);
-            self.retraining[id.index()] = Some((kind, ready_s + work_s, false));
+            let ready_s = self.begin_s(task, from_s) + self.view.switch_s(task, model, profile);
+            let finish_s = ready_s + work_s;
+            // One that runs until then may go on elsewhere; what it does meanwhile is left out.
+            if self.retraining[id.index()].is_none_or(|(_, old_s, _)| start > 0 && finish_s < old_s) {
+                self.retraining[id.index()] = Some((kind, finish_s, false));
+            }
         }
     }
 
@@ -219,19 +221,24 @@ impl<'a> Evaluation<'a> {
         if idle == 0 && self.shape.fits(&used) { both } else { wanted.to_vec() }
     }
 
+    /// When what a later block starts is staged: preloading began now, or, if nobody knew of it, when the block began.
+    fn begin_s(&self, task: Task, from_s: f64) -> f64 {
+        let preload_s = self.view.preload_s(task);
+        if self.staged || from_s > self.first_end as f64 { from_s.max(preload_s) } else { from_s + preload_s }
+    }
+
     fn adjust(&mut self, tenant: TenantId, kind: KindId, wanted: u32, from_s: f64, to_s: f64) {
-        let unstaged_s = |id| if self.staged || from_s > self.first_end as f64 { 0.0 } else { self.view.preload_s(Task::inference(id)) };
         let Kind { model, profile, .. } = self.shape.kind(kind);
-        let switch_s = unstaged_s(tenant) + self.view.switch_s(Task::inference(tenant), model, profile);
+        let ready_s = self.begin_s(Task::inference(tenant), from_s) + self.view.switch_s(Task::inference(tenant), model, profile);
         // What yields serves until its heir, whoever that is, has been preloaded.
-        let yields_s = from_s + self.view.tenants().map(|(id, _)| unstaged_s(id)).fold(0.0, f64::max);
+        let yields_s = self.view.tenants().map(|(id, _)| self.begin_s(Task::inference(id), from_s)).fold(from_s, f64::max);
         let mut held = std::mem::take(&mut self.held[tenant.index()][kind.index()]);
         held.sort_by(f64::total_cmp);
         for ready_s in held.split_off(held.len().min(wanted as usize)) {
             self.serve(tenant, kind, ready_s.max(from_s), yields_s.min(to_s));
         }
         while held.len() < wanted as usize {
-            held.push(from_s + switch_s);
+            held.push(ready_s);
             self.charge_start(tenant, kind);
         }
         for &ready_s in &held {

@@ -16,6 +16,7 @@ mod monolith;
 mod name;
 pub mod options;
 pub mod plan;
+mod planner;
 pub mod problem;
 mod realise;
 mod report;
@@ -40,5 +41,5 @@ pub use problem::{
     GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
     TransitionCosts,
 };
-pub use solve::{evaluate, keep, solve};
+pub use solve::{Planner, evaluate, keep, solve, solve_timed};
 pub use transition::{PlannedStep, Scheduled, SiteKey, Step, Target, Transition, schedule, transition};

@@ -16,6 +16,8 @@ use good_lp::{
 /// An answer of the integer program.
 pub(crate) struct Answer {
     pub counts: Counts,
+    /// The model's objective.
+    pub value: f64,
     /// Upper bound on the model's objective, weighted goodput.
     pub bound: f64,
     /// Whether the bound was reached within the gap.
@@ -216,7 +218,7 @@ impl<'a> Model<'a> {
         let counts = read(view, shape, &solution, &n, &intervals);
         let (reached, optimal) = (solution.eval(&objective), !matches!(solution.status(), SolutionStatus::TimeLimit));
         let bound = solution.into_inner().stats().best_bound.filter(|bound| bound.is_finite()).unwrap_or(f64::INFINITY).max(reached);
-        Ok(Answer { counts, bound, optimal })
+        Ok(Answer { counts, value: reached, bound, optimal })
     }
 }
 

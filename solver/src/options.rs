@@ -8,13 +8,15 @@ use crate::plan::Generation;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The integer program, compared with greedy and with keeping everything.
+    /// Column generation over the tenants' plans, compared with greedy and with keeping everything.
     #[default]
     Ilp,
     /// The best of two greedy fillings, compared with keeping everything; no integer program.
     Greedy,
     /// Every partition and every owner; for tests on one GPU with few tenants, inference only. Falls back to greedy beyond its limit.
     Exhaustive,
+    /// One integer program over the whole window; a reference for tests and benches, too slow for a live server.
+    Monolith,
     /// Leave everything as it is.
     Keep,
 }

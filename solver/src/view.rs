@@ -10,9 +10,6 @@ use crate::shape::{Kind, KindId, Shape};
 /// them again (`reference/ilp.md` section 0, item 3: anchoring is worth 7 points).
 const UNIT_S: f64 = 5.0;
 
-/// Length of the blocks after the first, in units; the rest of the horizon is the last block.
-const GROWTH: [usize; 3] = [2, 4, 8];
-
 /// Never plan further than this, whatever is asked: evaluation is linear in it.
 const LONGEST_S: f64 = 3600.0;
 
@@ -56,21 +53,24 @@ impl<'a> View<'a> {
         view
     }
 
+    /// Ends at absolute multiples of U while less than 6 U ahead, of 2 U while less than 14 U, and of 4 U beyond; U ≥ every warm-up.
+    /// What lies ahead now is there again a second later (nested), so that the plan of now can be read again then.
     fn anchored(&self) -> Vec<usize> {
         // A block shorter than a warm-up would let the optimiser drop an instance before its heir is ready, for free.
-        let slowest = self
-            .inferences()
-            .fold(1.0, |most: f64, (tenant, model, profile)| most.max(self.switch_s(Task::inference(tenant), model, profile)));
-        let boundary = |after: f64, units: usize| {
-            let step = UNIT_S * units as f64;
-            let rest = (self.problem.window_left_s - after).rem_euclid(step);
-            if rest < 1e-9 { after } else { after + rest }
-        };
-        let mut ends = vec![boundary(slowest.min(LONGEST_S), 1).ceil() as usize];
-        for units in GROWTH {
-            let last = ends[ends.len() - 1] as f64;
-            ends.push(boundary(last + UNIT_S * units as f64, units).ceil() as usize);
+        let slowest = self.inferences().fold(0.0, |most: f64, (tenant, model, profile)| {
+            most.max(self.switch_s(Task::inference(tenant), model, profile) + self.preload_s(Task::inference(tenant)))
+        });
+        let unit = UNIT_S.max(slowest.min(LONGEST_S).ceil());
+        let mut ends: Vec<usize> = Vec::new();
+        let mut last = 0.0;
+        while last < self.horizon as f64 {
+            let step = unit * if last < 6.0 * unit { 1.0 } else if last < 14.0 * unit { 2.0 } else { 4.0 };
+            // Counted back from the window's end, and on beyond it.
+            let steps_left = ((self.problem.window_left_s - last) / step - 1e-6).floor();
+            last = self.problem.window_left_s - steps_left * step;
+            ends.push(last.ceil() as usize);
         }
+        ends.dedup();
         ends.retain(|&end| end < self.horizon);
         ends.push(self.horizon);
         ends
@@ -238,9 +238,11 @@ mod tests {
 
     #[test]
     fn a_second_later_the_blocks_end_at_the_same_moments() {
-        assert_eq!(ends(200.0), [5, 20, 40, 80, 200]);
-        assert_eq!(ends(199.0), [4, 19, 39, 79, 199]);
-        assert_eq!(ends(197.0).len(), 5);
+        assert_eq!(ends(200.0), [5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 80, 100, 120, 140, 160, 180, 200]);
+        for left in 31..300 {
+            let (now, later) = (ends(f64::from(left)), ends(f64::from(left) - 1.0));
+            assert!(now.iter().filter(|end| **end > 1).all(|end| later.contains(&(end - 1)) || *end <= 30), "{now:?} {later:?}");
+        }
     }
 
     #[test]

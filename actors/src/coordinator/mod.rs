@@ -9,7 +9,7 @@ use actix::prelude::*;
 use migrator_device::Gpu;
 use migrator_machine::coordinator::{CoordinatorConfig, TenantTick, Tick};
 use migrator_machine::{CoordinatorMachine, CoordinatorWish, Time};
-use migrator_solver::{Generation, InstanceState, Plan, Problem, SolveOptions};
+use migrator_solver::{Generation, InstanceState, Plan, Planner, Problem, SolveOptions};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -50,6 +50,8 @@ pub struct CoordinatorActor {
     /// A look at the tenants is under way.
     looking: bool,
     timer: Option<SpawnHandle>,
+    /// Remembers its last solve; elsewhere while one is under way.
+    planner: Planner,
 }
 
 /// One second of everything.
@@ -65,7 +67,7 @@ impl CoordinatorActor {
     /// Nothing planned yet.
     pub fn new(parts: CoordinatorParts) -> CoordinatorActor {
         let machine = CoordinatorMachine::new(parts.config.clone(), Generation(0));
-        CoordinatorActor { parts, machine, seen: None, solved: None, changed: None, history: Vec::new(), reconfigurations: 0, looking: false, timer: None }
+        CoordinatorActor { parts, machine, seen: None, solved: None, changed: None, history: Vec::new(), reconfigurations: 0, looking: false, timer: None, planner: Planner::default() }
     }
 
     fn now(&self) -> Time {
@@ -141,15 +143,19 @@ impl CoordinatorActor {
 
     fn solve(&mut self, problem: Box<Problem>, previous: Option<Plan>, options: SolveOptions, ctx: &mut Context<Self>) {
         let generation = options.generation;
+        let mut planner = std::mem::take(&mut self.planner);
         let solve = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            let result = migrator_solver::solve(&problem, previous.as_ref(), &options).map_err(|error| crate::launcher::one_line(&error));
+            let result = planner.solve(&problem, previous.as_ref(), &options, &mut || began.elapsed().as_secs_f64());
+            let result = result.map_err(|error| crate::launcher::one_line(&error));
             let solve_ms = began.elapsed().as_secs_f64() * 1000.0;
             // The problem goes into the view with its outcome.
-            (result.map(|outcome| Solved { at_s: 0.0, problem: *problem, options, outcome }), solve_ms)
+            (result.map(|outcome| Solved { at_s: 0.0, problem: *problem, options, outcome }), solve_ms, planner)
         });
         ctx.spawn(solve.into_actor(self).map(move |joined, actor, ctx| {
-            let (result, solve_ms) = joined.unwrap_or_else(|error| (Err(format!("the solver panicked: {error}")), 0.0));
+            let failed = |error| (Err(format!("the solver panicked: {error}")), 0.0, Planner::default());
+            let (result, solve_ms, planner) = joined.unwrap_or_else(failed);
+            actor.planner = planner;
             actor.solved(generation, result, solve_ms, ctx);
         }));
     }
