@@ -112,6 +112,8 @@ pub enum PlanPolicy {
     Greedy,
     /// Every partition and every owner; small problems only.
     Exhaustive,
+    /// One integer program over the whole window, for comparison; slow.
+    Monolith,
     /// Everything stays as it is.
     Keep,
 }
@@ -122,6 +124,7 @@ impl From<PlanPolicy> for migrator_solver::Policy {
             PlanPolicy::Ilp => migrator_solver::Policy::Ilp,
             PlanPolicy::Greedy => migrator_solver::Policy::Greedy,
             PlanPolicy::Exhaustive => migrator_solver::Policy::Exhaustive,
+            PlanPolicy::Monolith => migrator_solver::Policy::Monolith,
             PlanPolicy::Keep => migrator_solver::Policy::Keep,
         }
     }

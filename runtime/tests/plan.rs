@@ -52,7 +52,7 @@ fn before_a_burst_its_tenant_gets_what_the_others_do_not_need() {
     assert!(gain(&answer) > 1000.0, "{answer:#}");
     assert!(on_time(&answer, "vision") > 0.92 && on_time(&answer, "text") > 0.96 && on_time(&answer, "sensor") > 0.96, "{answer:#}");
     let changes = answer["report"]["changes"].to_string() + &answer["report"]["declined"].to_string();
-    assert!(changes.contains("vision"), "{answer:#}");
+    assert!(changes.contains("vision gets ") && changes.contains("its demand rises from 40 to 120 requests/s"), "{answer:#}");
     assert!(answer["report"]["runner_up"]["what"].is_string(), "{answer:#}");
 }
 
@@ -62,6 +62,9 @@ fn a_drifting_tenant_is_retrained_and_one_with_little_to_gain_is_not() {
     assert!(gain(&answer) > 1000.0, "{answer:#}");
     assert!(tenant(&answer, "vision")["retraining"].is_string() && tenant(&answer, "sensor")["retraining"].is_null(), "{answer:#}");
     assert!(on_time(&answer, "vision") > 0.95 && on_time(&answer, "text") > 0.97, "{answer:#}");
+    let instances = answer["gpus"][0]["instances"].as_array().unwrap();
+    let retrains: Vec<&Value> = instances.iter().filter(|instance| instance["task"] == "retraining").collect();
+    assert!(retrains.len() == 1 && retrains[0]["at"] == "3g@4" && retrains[0]["tenant"] == "vision", "{answer:#}");
     let declined = answer["report"]["declined"].to_string();
     assert!(declined.contains("sensor is not retrained: 0.2 points of accuracy would give"), "{declined}");
 }

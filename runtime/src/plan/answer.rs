@@ -33,7 +33,7 @@ pub enum Depth {
 /// [`ProblemError`] when the problem contradicts itself.
 pub fn solve(problem: Problem, previous: Option<&Plan>, options: &SolveOptions) -> Result<Answer, ProblemError> {
     let began = Instant::now();
-    let mut outcome = migrator_solver::solve(&problem, previous, options)?;
+    let mut outcome = migrator_solver::solve_timed(&problem, previous, options, &mut || began.elapsed().as_secs_f64())?;
     outcome.report.solve_ms = began.elapsed().as_secs_f64() * 1000.0;
     let advice = advice(&problem);
     Ok(Answer { problem, outcome, advice })

@@ -8,6 +8,7 @@ use crate::problem::{Task, TaskKind, TenantId};
 /// A change that is put off, retrainings that are due and not in the plan, and tenants that are not answered in full; a sentence each.
 pub(super) fn declined(story: &Story<'_>) -> Vec<String> {
     let put_off = story.put_off.map(|plan| format!("not yet: {}; a little later it pays no less", rival::what(story, plan)));
+    let put_off = put_off.or_else(|| too_little(story));
     let mut missed: Vec<TenantId> = story.view.tenants().map(|(id, _)| id).collect();
     missed.sort_by(|a, b| unanswered(story, *b).total_cmp(&unanswered(story, *a)).then(a.cmp(b)));
     let retrainings = story.view.tenants().filter_map(|(id, _)| no_retraining(story, id));
@@ -19,6 +20,15 @@ pub(super) fn declined(story: &Story<'_>) -> Vec<String> {
         lines.push(format!("and {more} more like these"));
     }
     lines
+}
+
+/// A change that would be better than what is, but not by as much as a change has to be.
+fn too_little(story: &Story<'_>) -> Option<String> {
+    let better = story.others.iter().filter(|(_, value)| !story.worth_it && value.score > story.value.score + 1e-6);
+    let (plan, value) = better.max_by(|a, b| a.1.score.total_cmp(&b.1.score))?;
+    let gain = value.goodput - story.value.goodput;
+    let what = rival::what(story, plan);
+    Some(format!("not yet: {what}; {gain:+.0} correct answers are less than a change must gain"))
 }
 
 /// Lines told; the rest is counted.

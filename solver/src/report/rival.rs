@@ -8,7 +8,11 @@ use crate::problem::{Task, TaskKind};
 pub(super) fn runner_up(story: &Story<'_>) -> Option<RunnerUp> {
     let others = story.others.iter().filter(|(plan, _)| plan.gpus != story.plan.gpus);
     let (plan, value) = others.reduce(|best, next| if next.1.score > best.1.score { next } else { best })?;
-    Some(RunnerUp { what: what(story, plan), objective: value.goodput })
+    let kept = crate::keep(story.view.problem, plan.generation);
+    // Leaving everything for now and changing later is another plan than leaving everything.
+    let follows = plan.gpus == kept.gpus && value.goodput > story.keep.goodput + 0.5;
+    let what = if follows { "change nothing now, and what pays later".to_owned() } else { what(story, plan) };
+    Some(RunnerUp { what, objective: value.goodput })
 }
 
 /// Where `plan` differs from the one chosen.
