@@ -28,6 +28,8 @@ mod view;
 #[cfg(test)]
 mod mixed;
 #[cfg(test)]
+mod odd_test;
+#[cfg(test)]
 mod solve_test;
 #[cfg(test)]
 mod testing;

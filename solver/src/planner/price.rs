@@ -1,4 +1,12 @@
 //! The exact dynamic programme of one tenant: its best plan when room has a price, or is short.
+//!
+//! A plan p of tenant i is a bundle n_b for every block and an interval of retraining o = (kind, start) or none; it is worth
+//!
+//! (P1) V_i(p) = Σ_b acc_b · (S_b(n_b) − loss_b(n_b−1, n_b)) − Σ_b charge_b(n_b) + tail(o), with acc_b = w a0 before the block in which o
+//!      finishes, w a1 after it, and split at the second of the finish within it;
+//! (P2) room_bk(p) = Σ_q α_kq (n_qb + u_qb(o)), with u = 1 from the block in which o starts to that in which it finishes;
+//! (P3) max_p V_i(p) − Σ_bk μ_bk room_bk(p) is found by going forward with a0 and backward with a1, joined at the finishing block;
+//! (P4) where room is short, room_bk(p) ≤ left_bk too: options by their value without it, best first, each with (P3) exactly.
 
 use crate::planner::branch::Limits;
 use crate::planner::table::Table;
