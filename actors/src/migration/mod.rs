@@ -72,7 +72,7 @@ pub struct MigrationActor {
     staged: BTreeMap<(Target, Task), Started>,
     /// Retrainings drained off their instances, until released: tells when the checkpoint is written.
     parting: BTreeMap<InstanceId, oneshot::Receiver<()>>,
-    /// Released workers that still write a checkpoint.
+    /// Released workers that have not ended yet.
     leaving: Vec<WorkerHandle>,
     /// Restarts in a row of an instance's worker.
     restarts: BTreeMap<InstanceId, u32>,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use migrator_device::{DeviceError, Instance};
+use migrator_device::{Device, DeviceError, Instance};
 use migrator_machine::migration::{StepError, StepOk};
 use migrator_models::curve::executors;
 use migrator_solver::{InstanceId, SiteKey, Step, Target, Task, TaskKind};
@@ -116,12 +116,9 @@ impl MigrationActor {
         let pid = self.bound.get(&instance).map(|bound| bound.handle.pid());
         let taken = self.tenant(task).retraining.send(TakeAway { instance });
         let drain = async move {
-            let off = match pid {
-                Some(pid) => matches!(tokio::task::spawn_blocking(move || device.stage(pid)).await, Ok(Ok(()))),
-                None => false,
-            };
-            if !off {
-                return taken.await.map(|()| None);
+            match pid {
+                Some(pid) if off_instance(device, pid).await => {}
+                _ => return taken.await.map(|()| None),
             }
             let (done, written) = oneshot::channel();
             actix::spawn(async move {
@@ -145,19 +142,22 @@ impl MigrationActor {
         let bound = self.bound.remove(&instance);
         let (parting, handle) = (self.parting.remove(&instance), bound.map(|bound| bound.handle));
         self.leaving.retain(WorkerHandle::is_alive);
-        self.leaving.extend(handle.iter().filter(|_| parting.is_some()).cloned());
+        self.leaving.extend(handle.clone());
+        let device = Arc::clone(&self.launcher.device);
         let release = async move {
-            match (parting, handle) {
-                (Some(written), Some(handle)) => {
-                    actix::spawn(async move {
-                        let _ = written.await;
-                        handle.shutdown(RELEASE).await
-                    });
+            let Some(handle) = handle else { return };
+            // A process takes long to end on a small instance: where the device lets it, it ends outside, and its heir need not wait.
+            let off = parting.is_some() || off_instance(device, handle.pid()).await;
+            let end = async move {
+                if let Some(written) = parting {
+                    let _ = written.await;
                 }
-                (None, Some(handle)) => {
-                    handle.shutdown(RELEASE).await;
-                }
-                (_, None) => {}
+                handle.shutdown(RELEASE).await;
+            };
+            if off {
+                actix::spawn(end);
+            } else {
+                end.await;
             }
         };
         self.then(id, release, |_, (), _| Ok(StepOk::default()), ctx);
@@ -230,6 +230,11 @@ impl MigrationActor {
             }
         })
     }
+}
+
+/// Takes a running process off its instance, where the device can.
+async fn off_instance(device: Arc<dyn Device>, pid: u32) -> bool {
+    matches!(tokio::task::spawn_blocking(move || device.stage(pid)).await, Ok(Ok(())))
 }
 
 fn device_error(error: DeviceError) -> StepError {

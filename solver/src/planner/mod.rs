@@ -60,8 +60,17 @@ pub(crate) struct Warm {
     ends: Vec<usize>,
     /// Prices per second by block and row.
     density: Vec<Vec<f32>>,
-    /// Counts by block and kind, and retraining by kind and start block, by tenant.
-    plans: Vec<(Vec<Vec<u32>>, Option<(KindId, usize)>)>,
+    /// By tenant.
+    plans: Vec<Carried>,
+}
+
+/// A tenant's part of an earlier plan.
+#[derive(Clone, Debug, PartialEq)]
+struct Carried {
+    /// By block and kind.
+    counts: Vec<Vec<u32>>,
+    /// Kind and start block.
+    retraining: Option<(KindId, usize)>,
 }
 
 impl Warm {
@@ -73,7 +82,7 @@ impl Warm {
 
     fn suits(&self, view: &View, shape: &Shape) -> bool {
         let shift_s = self.window_left_s - view.problem.window_left_s;
-        let same = |(counts, _): &(Vec<Vec<u32>>, _)| counts[0].len() == shape.kinds().len();
+        let same = |carried: &Carried| carried.counts[0].len() == shape.kinds().len();
         self.plans.len() == view.problem.tenants.len()
             && self.plans.iter().all(same)
             && self.density[0].len() == shape.rows().len()
@@ -97,7 +106,7 @@ pub(crate) fn plan(
     };
     let warm = warm.filter(|warm| warm.suits(view, shape));
     let extra = |tenant: usize| -> Vec<Vec<u32>> {
-        let mut all: Vec<Vec<u32>> = warm.map_or_else(Vec::new, |warm| warm.plans[tenant].0.clone());
+        let mut all: Vec<Vec<u32>> = warm.map_or_else(Vec::new, |warm| warm.plans[tenant].counts.clone());
         all.dedup();
         all
     };
@@ -189,7 +198,7 @@ impl<'a> Search<'a> {
 
     /// The tenant's part of the earlier plan.
     fn read(&self, warm: &Warm, tenant: usize) -> Option<Column> {
-        let (table, (counts, retraining)) = (&self.tables[tenant], &warm.plans[tenant]);
+        let (table, Carried { counts, retraining }) = (&self.tables[tenant], &warm.plans[tenant]);
         let shift_s = warm.window_left_s - self.view.problem.window_left_s;
         let begin = |block: usize| if block == 0 { 0.0 } else { self.view.ends[block - 1] as f64 };
         let bundle = |block: usize| table.bundle(&counts[warm.block(shift_s, begin(block) + 0.5)]).map(|index| index as u16);
@@ -248,7 +257,7 @@ impl<'a> Search<'a> {
                 self.stopped = "time";
                 return;
             }
-            if self.iterations % PRIMAL_EVERY == 0 {
+            if self.iterations.is_multiple_of(PRIMAL_EVERY) {
                 self.construct();
                 if self.closed() {
                     self.stopped = "gap";
@@ -374,8 +383,8 @@ impl<'a> Search<'a> {
             .zip(self.tables)
             .map(|(column, table)| column.option.map(|index| (table.options[index].kind, table.options[index].start)))
             .collect();
-        let plans =
-            retraining.iter().enumerate().map(|(tenant, &retraining)| (inference.iter().map(|b| b[tenant].clone()).collect(), retraining));
+        let counts_of = |tenant: usize| inference.iter().map(|block| block[tenant].clone()).collect();
+        let plans = retraining.iter().enumerate().map(|(tenant, &retraining)| Carried { counts: counts_of(tenant), retraining });
         let density = |block: usize| self.dual.best[block * rows..][..rows].iter().map(|p| p / self.dual.seconds[block] as f32).collect();
         let warm = Warm {
             window_left_s: self.view.problem.window_left_s,

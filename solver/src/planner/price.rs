@@ -129,8 +129,8 @@ fn backward(table: &Table, scratch: &mut Scratch) {
     let mut onward = vec![0.0f32; m];
     for block in (0..blocks - 1).rev() {
         let next = (block + 1) * m;
-        for index in 0..m {
-            onward[index] = worth * table.served[next + index] - scratch.cost[next + index] + scratch.rest[next + index];
+        for (index, value) in onward.iter_mut().enumerate() {
+            *value = worth * table.served[next + index] - scratch.cost[next + index] + scratch.rest[next + index];
         }
         for from in 0..m {
             let row = &table.loss[(next + from) * m..(next + from + 1) * m];
