@@ -1,7 +1,7 @@
 //! The closed loop, measured: `cargo bench -p migrator-instances --bench closed_loop -- [SECTION…]`, see `docs/closed-loop.md`.
 //!
-//! Sections: `synthetic`, `real`, `forecast`, `horizon`, `every`, `gap`, `dwell`; without one, all. `MIGRATOR_WINDOWS` sets the number
-//! of windows at 1 × 4 (an eighth of it at 8 × 16), `MIGRATOR_DATA` where `arrivals/common` is.
+//! Sections: `synthetic`, `real`, `solver`, `forecast`, `horizon`, `every`, `gain`, `dwell`; without one, all. `MIGRATOR_WINDOWS` sets the number
+//! of windows at 1 × 4 (an eighth of it at 8 × 16), `MIGRATOR_SIZE` one of `1x4` and `8x16`, `MIGRATOR_DATA` where `arrivals/common` is.
 
 mod measure;
 mod section;
