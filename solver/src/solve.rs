@@ -226,7 +226,9 @@ impl<'a> Search<'a> {
         // What is worth doing may be worth no less when done later, and until then it can be thought better of.
         let later = wait.filter(|wait| best.is_some_and(|best| best.value.score > kept.score && wait.score + 1e-6 >= best.value.score));
         let put_off = best.filter(|best| later.is_some() && best.plan != keep.plan).map(|best| &best.plan);
-        let best = best.filter(|best| best.plan != keep.plan && best.value.score > keep.value.score + margin(best).max(1e-6));
+        // The margin is against doing nothing: waiting a block costs so little that a margin against it would put off everything for ever.
+        let pays = |best: &Candidate| best.value.score > kept.score + margin(best) && best.value.score > keep.value.score + 1e-6;
+        let best = best.filter(|best| best.plan != keep.plan && pays(best));
         if put_off.is_some() {
             reason = Some("a change pays, but one block later it pays no less".to_owned());
         }

@@ -5,7 +5,8 @@ use std::time::Instant;
 use migrator_instances::closed_loop::{Conditions, Run, run, upper_bound};
 use migrator_instances::window::parse_trace;
 use migrator_instances::{Spec, Window, window};
-use migrator_solver::{Outcome, Plan, Problem, SolveOptions, solve};
+use migrator_solver::solve::Planner;
+use migrator_solver::{Outcome, Plan, Problem, SolveOptions};
 
 /// Windows with their bounds.
 pub struct Case {
@@ -83,9 +84,11 @@ impl Case {
 /// A fresh planner with a clock.
 #[expect(clippy::disallowed_methods, reason = "a benchmark; the crate itself stays without a clock")]
 fn timed(millis: &mut Vec<f64>) -> impl FnMut(&Problem, Option<&Plan>, &SolveOptions) -> Outcome {
+    let mut planner = Planner::default();
     move |problem, previous, options| {
         let start = Instant::now();
-        let outcome = solve(problem, previous, options).expect("the generator makes sound problems");
+        let mut elapsed = || start.elapsed().as_secs_f64();
+        let outcome = planner.solve(problem, previous, options, &mut elapsed).expect("the generator makes sound problems");
         millis.push(start.elapsed().as_secs_f64() * 1e3);
         outcome
     }
