@@ -48,19 +48,14 @@ pub(crate) struct Value {
     pub score: f64,
 }
 
+/// Values keeping everything for one block and following the counts then.
+pub(crate) fn wait_value(view: &View, shape: &Shape, keep: &Plan, future: &Counts) -> Value {
+    value(view, shape, keep, Some(future))
+}
+
 /// Values `plan`, held to the horizon or, with `future`, followed by its blocks 1 and later.
 pub(crate) fn value(view: &View, shape: &Shape, plan: &Plan, future: Option<&Counts>) -> Value {
-    staged_value(view, shape, plan, future, true)
-}
-
-/// Values keeping everything for one block and following the counts then: nothing has been preloaded by that time.
-pub(crate) fn wait_value(view: &View, shape: &Shape, keep: &Plan, future: &Counts) -> Value {
-    staged_value(view, shape, keep, Some(future), false)
-}
-
-fn staged_value(view: &View, shape: &Shape, plan: &Plan, future: Option<&Counts>, staged: bool) -> Value {
     let mut evaluation = Evaluation::new(view, shape, future.map_or(view.horizon, |_| view.ends[0]));
-    evaluation.staged = staged;
     evaluation.now(plan);
     if let Some(counts) = future {
         evaluation.later(plan, counts);
@@ -82,8 +77,6 @@ struct Evaluation<'a> {
     /// Kind, finish and whether it ran before, by tenant.
     retraining: Vec<Option<(KindId, f64, bool)>>,
     charge: Vec<f64>,
-    /// Whether what block 1 starts was preloaded during block 0.
-    staged: bool,
 }
 
 impl<'a> Evaluation<'a> {
@@ -98,7 +91,6 @@ impl<'a> Evaluation<'a> {
             held: vec![vec![Vec::new(); shape.kinds().len()]; tenants],
             retraining: vec![None; tenants],
             charge: vec![0.0; tenants],
-            staged: true,
         }
     }
 
@@ -221,10 +213,9 @@ impl<'a> Evaluation<'a> {
         if idle == 0 && self.shape.fits(&used) { both } else { wanted.to_vec() }
     }
 
-    /// When what a later block starts is staged: preloading began now, or, if nobody knew of it, when the block began.
+    /// When what a later block starts is staged: preloading begins with the block, for a plan stages nothing for a later one.
     fn begin_s(&self, task: Task, from_s: f64) -> f64 {
-        let preload_s = self.view.preload_s(task);
-        if self.staged || from_s > self.first_end as f64 { from_s.max(preload_s) } else { from_s + preload_s }
+        from_s + self.view.preload_s(task)
     }
 
     fn adjust(&mut self, tenant: TenantId, kind: KindId, wanted: u32, from_s: f64, to_s: f64) {

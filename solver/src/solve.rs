@@ -159,7 +159,15 @@ impl<'a> Search<'a> {
             prices: answer.prices,
         };
         self.wait = Some(wait_value(self.view, self.shape, &self.keep.plan, &answer.counts));
-        self.candidate(&need_now(self.view, self.shape, &answer.counts), Some(&answer.counts), status);
+        let now = need(self.view, self.shape, &answer.counts, 0);
+        self.candidate(&now, Some(&answer.counts), status);
+        if self.view.ends.len() > 1 {
+            // What is meant for the next block may pay now: the blocks' model of a start is coarser than the evaluation.
+            let next = need(self.view, self.shape, &answer.counts, 1);
+            if next != now {
+                self.candidate(&next, Some(&answer.counts), status);
+            }
+        }
         *warm = Some(answer.warm);
         self.greedy();
     }
@@ -171,7 +179,7 @@ impl<'a> Search<'a> {
                 self.bound = Some(answer.bound);
                 self.effort = Effort { proven: answer.optimal && gap <= 1.01 * f64::from(self.options.mip_gap), gap, ..Effort::default() };
                 let status = if self.effort.proven { SolveStatus::Optimal } else { SolveStatus::TimeLimit };
-                self.candidate(&need_now(self.view, self.shape, &answer.counts), Some(&answer.counts), status);
+                self.candidate(&need(self.view, self.shape, &answer.counts, 0), Some(&answer.counts), status);
             }
             Err(error) => self.reason = Some(format!("integer program: {error}; greedy instead")),
         }
@@ -267,18 +275,18 @@ fn disturbs(problem: &Problem, plan: &Plan) -> bool {
     })
 }
 
-/// What the counts want now: their first block.
-fn need_now(view: &View, shape: &Shape, counts: &Counts) -> Need {
+/// What the counts want in a block.
+fn need(view: &View, shape: &Shape, counts: &Counts, block: usize) -> Need {
     let mut need = Need::new();
     for (id, _) in view.tenants() {
         for kind in shape.kind_ids() {
-            let n = counts.inference[0][id.index()][kind.index()];
+            let n = counts.inference[block][id.index()][kind.index()];
             if n > 0 {
                 need.insert((Task::inference(id), kind), n);
             }
         }
         let fixed = view.running(id).is_some_and(|(_, old)| old.pinned);
-        if let Some((kind, 0)) = counts.retraining[id.index()].filter(|_| !fixed) {
+        if let Some((kind, _)) = counts.retraining[id.index()].filter(|(_, start)| *start <= block && !fixed) {
             need.insert((Task::retraining(id), kind), 1);
         }
     }

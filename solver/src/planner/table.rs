@@ -130,10 +130,11 @@ impl Builder<'_> {
             .collect()
     }
 
-    /// Admission of what starts in a block that begins then: preloading begins now, so that only early blocks wait for it.
+    /// Admission of what starts in a block that begins then. Preloading begins with the block, for a plan stages nothing for a later one:
+    /// were it thought to begin now, a change in the next block would always look cheaper than one in this, and none would ever come.
     fn ready_s(&self, kind: usize, begin: usize) -> f64 {
         let (task, Kind { model, profile, .. }) = (Task::inference(self.id), self.shape.kinds()[kind]);
-        self.view.preload_s(task).max(begin as f64) + self.view.switch_s(task, model, profile)
+        begin as f64 + self.view.preload_s(task) + self.view.switch_s(task, model, profile)
     }
 
     fn rate(&self, kind: usize) -> f64 {
@@ -155,7 +156,7 @@ impl Builder<'_> {
             let due = state.retraining.as_ref().map(|_| Task::retraining(id));
             [Some(Task::inference(id)), due].into_iter().flatten()
         });
-        tasks.map(|task| self.view.preload_s(task)).reduce(f64::min).unwrap_or(0.0).max(begin as f64)
+        tasks.map(|task| self.view.preload_s(task)).reduce(f64::min).unwrap_or(0.0) + begin as f64
     }
 
     /// Requests/s of what `old` holds and `new` does not.
@@ -212,7 +213,7 @@ impl Builder<'_> {
     }
 
     fn losses(&self) -> Vec<f32> {
-        let (m, preload_s) = (self.bundles.len(), self.yields_s(0));
+        let m = self.bundles.len();
         let mut losses = vec![0.0; self.view.ends.len() * m * m];
         let pairs: Vec<(usize, usize)> = (0..m).flat_map(|from| (0..m).map(move |to| (from, to))).collect();
         for &(from, to) in &pairs {
@@ -226,9 +227,9 @@ impl Builder<'_> {
                 if block == 1 {
                     missing.extend(self.still_warming(&old.counts, &new.counts).into_iter().filter(|(_, ready_s)| *ready_s > begin as f64));
                 }
-                let stays = if preload_s > begin as f64 { leaving } else { 0.0 };
-                let nothing = missing.is_empty() && stays <= 0.0;
-                let lost = if nothing { 0.0 } else { self.lost(begin, end, new.rps, &missing, (stays, preload_s)) };
+                let leaving = if self.yields_s(0) > 0.0 { leaving } else { 0.0 };
+                let nothing = missing.is_empty() && leaving <= 0.0;
+                let lost = if nothing { 0.0 } else { self.lost(begin, end, new.rps, &missing, (leaving, self.yields_s(begin))) };
                 losses[(block * m + from) * m + to] = (lost + charge) as f32;
             }
         }
@@ -254,7 +255,7 @@ impl Builder<'_> {
             let Some(work_s) = view.retraining_s(self.id, model, profile).filter(|_| gain > 0.0) else { continue };
             // Going on pays no restore.
             let going_on = running.filter(|(on, _)| *on == kind).map(|(_, old)| (old.ready_in_s + work_s, true));
-            let start = |from: usize| ((from as f64).max(view.preload_s(task)) + view.switch_s(task, model, profile) + work_s, false);
+            let start = |from: usize| (from as f64 + view.preload_s(task) + view.switch_s(task, model, profile) + work_s, false);
             let room: Vec<u32> = self.shape.rows().iter().map(|row| row.alpha[kind.index()]).collect();
             let pinned = running.is_some_and(|(_, old)| old.pinned);
             for (block, from, _) in self.blocks() {
