@@ -33,6 +33,9 @@ const NODES: u32 = 240;
 const MOST_COLUMNS: usize = 60;
 /// Rows × columns above which the master takes longer than it gains.
 const MASTER_TENANTS: usize = 40;
+/// Seconds the restricted master may take: what it improves it improves early, and its whole time was nearly all of the slowest solves
+/// (1 GPU × 4 tenants: p99 635 ms with up to a second, 118 ms without, 5 of 200 more proven).
+const MASTER_S: f64 = 0.03;
 
 /// What the planner found.
 pub(crate) struct Answer {
@@ -363,7 +366,7 @@ impl<'a> Search<'a> {
             return;
         }
         let gap = 0.5 * self.options.mip_gap;
-        let found = master::combine(self.tables, &self.seen, &self.most, self.shape.rows().len(), left_s.min(2.0), gap);
+        let found = master::combine(self.tables, &self.seen, &self.most, self.shape.rows().len(), left_s.min(MASTER_S), gap);
         self.offer(found);
         if self.closed() {
             self.stopped = "gap";
