@@ -233,6 +233,8 @@ fn audit_uniqueness(plan: &Plan, defects: &mut Vec<Defect>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use migrator_mig::{Placement, ProfileId};
+
     use crate::problem::{RetrainingState, TenantId};
     use crate::solve::keep;
     use crate::testing::{instance, problem, site, tenant};
@@ -288,6 +290,47 @@ mod tests {
         assert!(matches!(audit(&problem, &small)[..], [Defect::DoesNotFit { .. }]));
         let twice = plan(vec![at(2, 0, Some(1), Some(RETRAIN)), at(2, 4, Some(2), Some(RETRAIN))]);
         assert!(matches!(audit(&problem, &twice)[..], [Defect::RetrainingTwice { .. }]));
+    }
+
+    #[test]
+    fn what_is_pinned_stays_with_its_task_and_its_retraining_runs_nowhere_else() {
+        let mut problem = host();
+        problem.tenants[0].retraining = crate::testing::due(60.0, 0.9);
+        problem.gpus[0].instances[1].task = Some(RETRAIN);
+        problem.gpus[0].instances[1].pinned = true;
+        let found = |allocations| {
+            let plan = Plan { generation: Generation(2), gpus: vec![GpuPlan { allocations }] };
+            audit(&problem, &plan).iter().map(|defect| defect.to_string()[..3].trim_end_matches(':').to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(vec![at(2, 0, Some(1), Some(INFER)), at(2, 4, Some(2), Some(RETRAIN))]), Vec::<String>::new());
+        assert_eq!(found(vec![at(2, 0, Some(1), Some(INFER))]), ["A14"], "destroyed");
+        assert_eq!(found(vec![at(2, 4, Some(2), Some(INFER))]), ["A14"], "handed over");
+        assert_eq!(found(vec![at(2, 4, Some(2), None)]), ["A14"], "released");
+        assert_eq!(found(vec![at(1, 4, None, Some(INFER))]), ["A14"], "cut over");
+        assert_eq!(found(vec![at(2, 0, Some(1), Some(RETRAIN)), at(2, 4, Some(2), Some(RETRAIN))]), ["A9"]);
+    }
+
+    #[test]
+    fn each_gpu_is_judged_by_its_own_model_and_memory() {
+        let mut problem = host();
+        problem.models.push(crate::GpuModel {
+            catalog: migrator_mig::Catalog::four_slices("A30", 24 * 1024),
+            create_s: vec![0.1; 3],
+            destroy_s: vec![0.1; 3],
+        });
+        problem.gpus.push(GpuState { model: 1, instances: Vec::new() });
+        problem.tenants[0].capacity_rps.push(vec![5.0, 9.0, 17.0]);
+        problem.tenants[0].memory_mib = 11 * 1024;
+        let found = |site: Site| {
+            let second = Allocation { site, instance: None, task: Some(INFER) };
+            let gpus = vec![keep(&problem, Generation(2)).gpus[0].clone(), GpuPlan { allocations: vec![second] }];
+            audit(&problem, &Plan { generation: Generation(2), gpus })
+        };
+        let on = |profile: u8, start: u8, size: u8| Site { placement: Placement { start, size }, profile: ProfileId(profile) };
+        assert_eq!(found(on(1, 2, 2)), Vec::new(), "12 GiB hold 11");
+        assert!(matches!(found(on(0, 2, 1))[..], [Defect::DoesNotFit { gpu: 1, .. }]), "6 GiB do not");
+        assert!(matches!(found(on(2, 0, 4))[..], []), "4g.24gb");
+        assert!(matches!(found(on(2, 4, 4))[..], [Defect::UnknownSite { gpu: 1, .. }]), "3g@4 of the other model");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::options::{Policy, SolveOptions};
 use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, SolveStatus};
 use crate::planner::{self, Warm};
 use crate::problem::{Problem, Task, TaskKind};
-use crate::realise::{Need, realise};
+use crate::realise::{Need, realise_ahead};
 use crate::report::{self, Effort, Story};
 use crate::shape::Shape;
 use crate::view::View;
@@ -114,6 +114,9 @@ pub fn evaluate(problem: &Problem, plan: &Plan) -> Result<f64, ProblemError> {
     Ok(value(&View::new(problem, &options), &shape, plan, None).goodput)
 }
 
+/// Blocks that positions leave room for: what is further off changes before it comes.
+const BLOCKS_AHEAD: usize = 3;
+
 /// A plan that may be chosen.
 struct Candidate {
     plan: Plan,
@@ -207,7 +210,12 @@ impl<'a> Search<'a> {
     }
 
     fn candidate(&mut self, need: &Need, future: Option<&Counts>, status: SolveStatus) {
-        let Some(plan) = realise(self.view, self.shape, need, self.options.generation, self.options.fill) else { return };
+        // Positions leave room for what the next blocks want.
+        let ahead: Vec<Need> = future.map_or_else(Vec::new, |counts| {
+            (1..self.view.ends.len().min(1 + BLOCKS_AHEAD)).map(|block| self::need(self.view, self.shape, counts, block)).collect()
+        });
+        let realised = realise_ahead(self.view, self.shape, need, &ahead, self.options.generation, self.options.fill);
+        let Some(plan) = realised else { return };
         // A plan with defects is a bug of this crate; the host must not pay for it.
         let defects = audit(self.view.problem, &plan);
         debug_assert!(defects.is_empty(), "{defects:?} in {plan:?}");

@@ -64,7 +64,14 @@ impl<'a> View<'a> {
         let mut ends: Vec<usize> = Vec::new();
         let mut last = 0.0;
         while last < self.horizon as f64 {
-            let step = unit * if last < 6.0 * unit { 1.0 } else if last < 14.0 * unit { 2.0 } else { 4.0 };
+            let step = unit
+                * if last < 6.0 * unit {
+                    1.0
+                } else if last < 14.0 * unit {
+                    2.0
+                } else {
+                    4.0
+                };
             // Counted back from the window's end, and on beyond it.
             let steps_left = ((self.problem.window_left_s - last) / step - 1e-6).floor();
             last = self.problem.window_left_s - steps_left * step;

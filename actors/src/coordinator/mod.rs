@@ -67,7 +67,18 @@ impl CoordinatorActor {
     /// Nothing planned yet.
     pub fn new(parts: CoordinatorParts) -> CoordinatorActor {
         let machine = CoordinatorMachine::new(parts.config.clone(), Generation(0));
-        CoordinatorActor { parts, machine, seen: None, solved: None, changed: None, history: Vec::new(), reconfigurations: 0, looking: false, timer: None, planner: Planner::default() }
+        CoordinatorActor {
+            parts,
+            machine,
+            seen: None,
+            solved: None,
+            changed: None,
+            history: Vec::new(),
+            reconfigurations: 0,
+            looking: false,
+            timer: None,
+            planner: Planner::default(),
+        }
     }
 
     fn now(&self) -> Time {

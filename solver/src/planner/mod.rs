@@ -9,6 +9,7 @@ mod master;
 mod price;
 mod primal;
 mod table;
+mod warm;
 
 use crate::evaluate::Counts;
 use crate::options::SolveOptions;
@@ -20,6 +21,8 @@ use dual::Dual;
 use price::{Column, Scratch};
 use primal::{Dice, Incumbent, Primal};
 use table::Table;
+use warm::Carried;
+pub(crate) use warm::Warm;
 
 /// Iterations of the prices in one solve, at most.
 const ITERATIONS: u32 = 80;
@@ -54,43 +57,6 @@ pub(crate) struct Answer {
     /// Prices by block and row, weighted answers for the whole block.
     pub prices: Vec<Vec<f64>>,
     pub warm: Warm,
-}
-
-/// What one solve leaves for the next.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Warm {
-    window_left_s: f64,
-    ends: Vec<usize>,
-    /// Prices per second by block and row.
-    density: Vec<Vec<f32>>,
-    /// By tenant.
-    plans: Vec<Carried>,
-}
-
-/// A tenant's part of an earlier plan.
-#[derive(Clone, Debug, PartialEq)]
-struct Carried {
-    /// By block and kind.
-    counts: Vec<Vec<u32>>,
-    /// Kind and start block.
-    retraining: Option<(KindId, usize)>,
-}
-
-impl Warm {
-    /// The block of the earlier grid in which `second` of the new one lies.
-    fn block(&self, shift_s: f64, second: f64) -> usize {
-        let at = second + shift_s;
-        self.ends.iter().position(|&end| at < end as f64).unwrap_or(self.ends.len() - 1)
-    }
-
-    fn suits(&self, view: &View, shape: &Shape) -> bool {
-        let shift_s = self.window_left_s - view.problem.window_left_s;
-        let same = |carried: &Carried| carried.counts[0].len() == shape.kinds().len();
-        self.plans.len() == view.problem.tenants.len()
-            && self.plans.iter().all(same)
-            && self.density[0].len() == shape.rows().len()
-            && (0.0..self.ends[self.ends.len() - 1] as f64).contains(&shift_s)
-    }
 }
 
 /// Plans counts for every block.

@@ -22,18 +22,20 @@ use worth::Worth;
 /// How many instances of which kind each task gets, pinned ones left out.
 pub(crate) type Need = BTreeMap<(Task, KindId), u32>;
 
+/// [`realise_ahead`] without a view to what comes.
+#[cfg(test)]
+pub(crate) fn realise(view: &View, shape: &Shape, need: &Need, generation: Generation, fill: bool) -> Option<Plan> {
+    realise_ahead(view, shape, need, &[], generation, fill)
+}
+
 /// The plan that meets `need` with the least change, or `None` when the counts cannot be cut.
 ///
 /// In order of worth: a running retraining goes on where it is, inference stays where it is, instances change their owner rather than being
 /// cut anew, and positions leave room for what comes. Instances in force that nobody needs the slices of stay as they are. With `fill`,
 /// idle instances and slices that are then still free go to the inference with the least headroom: preloading needs no free slices
 /// (workers are staged outside any instance), nothing in force yields for it, and once filled nothing is free, so the next solve changes nothing.
-pub(crate) fn realise(view: &View, shape: &Shape, need: &Need, generation: Generation, fill: bool) -> Option<Plan> {
-    realise_ahead(view, shape, need, &[], generation, fill)
-}
-
-/// [`realise`] with a view to the needs of the next blocks, the nearest first: positions leave room for them, and what is filled is cut as
-/// they will want it.
+///
+/// `ahead` are the needs of the next blocks, the nearest first: positions leave room for them, and what is filled is cut as they will want it.
 pub(crate) fn realise_ahead(view: &View, shape: &Shape, need: &Need, ahead: &[Need], generation: Generation, fill: bool) -> Option<Plan> {
     let worth = Worth::new(view, shape, need, ahead);
     let mut gpus: Vec<Vec<Allocation>> = vec![Vec::new(); view.problem.gpus.len()];

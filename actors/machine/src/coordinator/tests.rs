@@ -94,7 +94,9 @@ fn report(generation: Generation) -> MigrationReport {
 /// Instances as the plan wants them, numbered from 1.
 fn as_planned(plan: &Plan) -> Vec<InstanceState> {
     let allocations = plan.gpus[0].allocations.iter().enumerate();
-    allocations.map(|(i, a)| InstanceState { id: InstanceId(i as u64 + 1), site: a.site, task: a.task, ready_in_s: 0.0, pinned: false }).collect()
+    allocations
+        .map(|(i, a)| InstanceState { id: InstanceId(i as u64 + 1), site: a.site, task: a.task, ready_in_s: 0.0, pinned: false })
+        .collect()
 }
 
 #[test]
