@@ -5,6 +5,8 @@
 mod branch;
 mod bundle;
 mod dual;
+#[cfg(test)]
+mod exact_test;
 mod master;
 mod price;
 mod primal;
