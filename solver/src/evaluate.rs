@@ -48,11 +48,6 @@ pub(crate) struct Value {
     pub score: f64,
 }
 
-/// Values keeping everything for one block and following the counts then.
-pub(crate) fn wait_value(view: &View, shape: &Shape, keep: &Plan, future: &Counts) -> Value {
-    value(view, shape, keep, Some(future))
-}
-
 /// Values `plan`, held to the horizon or, with `future`, followed by its blocks 1 and later.
 pub(crate) fn value(view: &View, shape: &Shape, plan: &Plan, future: Option<&Counts>) -> Value {
     let mut evaluation = Evaluation::new(view, shape, future.map_or(view.horizon, |_| view.ends[0]));

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod check;
 pub mod clairvoyant;
+mod dice;
 mod evaluate;
 mod exhaustive;
 pub mod explain;

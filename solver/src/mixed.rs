@@ -2,29 +2,14 @@
 
 use migrator_mig::{Catalog, Partition, ProfileId, Site};
 
+use crate::dice::Dice;
 use crate::plan::{Allocation, Generation, GpuPlan, Plan};
 use crate::problem::{GpuModel, GpuState, InstanceId, InstanceState, Problem, Task, TenantId};
 use crate::realise::Need;
 use crate::shape::Shape;
 use crate::testing::{due, problem, tenant};
 
-/// Splitmix64: a test must not depend on a crate's version for its numbers.
-pub struct Dice(pub u64);
-
 impl Dice {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
     /// Once in `n` times.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0

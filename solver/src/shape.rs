@@ -137,7 +137,7 @@ impl Shape {
     }
 
     /// Whether the rows alone decide what fits.
-    #[allow(dead_code, reason = "for optimisers that need no more than rows")]
+    #[cfg(test)]
     pub fn exact(&self) -> bool {
         self.classes.iter().all(|class| class.exact)
     }

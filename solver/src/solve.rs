@@ -2,7 +2,7 @@
 
 use crate::audit::audit;
 use crate::check::{ProblemError, check};
-use crate::evaluate::{Counts, Value, value, wait_value};
+use crate::evaluate::{Counts, Value, value};
 use crate::exhaustive::exhaustive;
 use crate::greedy::{greedy, held};
 use crate::monolith;
@@ -161,7 +161,7 @@ impl<'a> Search<'a> {
             stopped: answer.stopped.to_owned(),
             prices: answer.prices,
         };
-        self.wait = Some(wait_value(self.view, self.shape, &self.keep.plan, &answer.counts));
+        self.wait = Some(value(self.view, self.shape, &self.keep.plan, Some(&answer.counts)));
         let now = need(self.view, self.shape, &answer.counts, 0);
         self.candidate(&now, Some(&answer.counts), status);
         if self.view.ends.len() > 1 {

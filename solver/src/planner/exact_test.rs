@@ -1,8 +1,8 @@
 //! The planner against the exact optimum of its own model: a dynamic programme over the joint bundles of two tenants (inference only).
 
+use crate::dice::Dice;
 use crate::options::SolveOptions;
 use crate::planner::plan;
-use crate::planner::primal::Dice;
 use crate::planner::table::Table;
 use crate::problem::{Problem, Scenario, Task, TenantId};
 use crate::shape::Shape;

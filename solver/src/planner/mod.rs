@@ -13,6 +13,7 @@ mod primal;
 mod table;
 mod warm;
 
+use crate::dice::Dice;
 use crate::evaluate::Counts;
 use crate::options::SolveOptions;
 use crate::shape::{KindId, Shape};
@@ -21,7 +22,7 @@ use crate::view::View;
 use branch::{Limits, Node, explore, split};
 use dual::Dual;
 use price::{Column, Scratch};
-use primal::{Dice, Incumbent, Primal};
+use primal::{Incumbent, Primal};
 use table::Table;
 use warm::Carried;
 pub(crate) use warm::Warm;
@@ -209,8 +210,17 @@ impl<'a> Search<'a> {
         self.dual.bound - self.value() <= f64::from(self.options.mip_gap) * self.value().abs().max(1e-6)
     }
 
-    fn late(&self, elapsed: &mut dyn FnMut() -> f64) -> bool {
-        elapsed() * 1000.0 >= f64::from(self.options.time_limit_ms)
+    /// Whether to stop, and why is noted: the gap is closed or the time is up.
+    fn over(&mut self, elapsed: &mut dyn FnMut() -> f64) -> bool {
+        if self.closed() {
+            self.stopped = "gap";
+            return true;
+        }
+        let late = elapsed() * 1000.0 >= f64::from(self.options.time_limit_ms);
+        if late {
+            self.stopped = "time";
+        }
+        late
     }
 
     fn iterate(&mut self, elapsed: &mut dyn FnMut() -> f64) {
@@ -220,12 +230,7 @@ impl<'a> Search<'a> {
             self.iterations += 1;
             self.looked_at += columns.len();
             columns.iter().enumerate().for_each(|(tenant, column)| remember(&mut self.seen[tenant], column));
-            if self.closed() {
-                self.stopped = "gap";
-                return;
-            }
-            if self.late(elapsed) {
-                self.stopped = "time";
+            if self.over(elapsed) {
                 return;
             }
             if self.iterations.is_multiple_of(PRIMAL_EVERY) {
@@ -251,12 +256,7 @@ impl<'a> Search<'a> {
 
     fn polish(&mut self, elapsed: &mut dyn FnMut() -> f64) {
         for round in 0..REBUILDS {
-            if self.stopped == "gap" || self.closed() {
-                self.stopped = "gap";
-                return;
-            }
-            if self.late(elapsed) {
-                self.stopped = "time";
+            if self.over(elapsed) {
                 return;
             }
             let Some(mut incumbent) = self.incumbent.clone() else { return };
@@ -283,12 +283,7 @@ impl<'a> Search<'a> {
             let best = (0..open.len()).reduce(|best, next| if open[next].bound > open[best].bound { next } else { best });
             let Some(best) = best else { break };
             self.dual.bound = self.dual.bound.min(open[best].bound.max(self.pruned));
-            if self.closed() {
-                self.stopped = "gap";
-                return;
-            }
-            if self.late(elapsed) {
-                self.stopped = "time";
+            if self.over(elapsed) {
                 return;
             }
             let node = open.remove(best);

@@ -1,5 +1,6 @@
 //! Plans that fit: insertion of one tenant after another, best responses, and rebuilding after destroying a few.
 
+use crate::dice::Dice;
 use crate::planner::price::{Column, Market, Scratch, add_room, best, value};
 use crate::planner::table::Table;
 
@@ -8,30 +9,6 @@ use crate::planner::table::Table;
 pub(crate) struct Incumbent {
     pub columns: Vec<Column>,
     pub value: f64,
-}
-
-/// A small generator (splitmix64), so that equal problems get equal plans.
-pub(crate) struct Dice(pub u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn shuffle(&mut self, items: &mut [usize]) {
-        for index in (1..items.len()).rev() {
-            items.swap(index, self.below(index + 1));
-        }
-    }
 }
 
 /// Builds plans for fixed tables.

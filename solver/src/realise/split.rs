@@ -1,7 +1,7 @@
 //! Which partition each GPU of a class gets: counts are met exactly and most of what is in force stays.
 //!
-//! A best-first search over the GPUs, one after the other; a state is what is still needed. It is exact: the first way found to the end is
-//! the best, for what the GPUs still to come may keep at most is known. That a state can be completed is known from the facets.
+//! A best-first search over the GPUs, one after the other; a state is what is still needed. Up to [`MOST_STATES`] it is exact: the first way
+//! found to the end is the best, for what the GPUs still to come may keep at most is known. That a state can be completed is known from the facets.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
