@@ -27,12 +27,6 @@ pub mod transition;
 mod view;
 
 #[cfg(test)]
-mod mixed;
-#[cfg(test)]
-mod odd_test;
-#[cfg(test)]
-mod solve_test;
-#[cfg(test)]
 mod testing;
 
 pub use audit::{Defect, audit, audit_after};

@@ -3,12 +3,12 @@
 use migrator_mig::Site;
 
 use crate::problem::{InstanceId, Problem, Task, TaskKind};
-use crate::transition::Target;
 
-/// `3g@4`: compute slices and start.
+/// `3g@4`: the profile's short name and the start.
 pub(crate) fn shape(problem: &Problem, gpu: usize, site: Site) -> String {
-    let profile = problem.gpus.get(gpu).and_then(|gpu| problem.models.get(gpu.model)?.catalog.profiles.get(site.profile.index()));
-    profile.map_or_else(|| format!("?@{}", site.placement.start), |p| format!("{}g@{}", p.compute_slices, site.placement.start))
+    let catalog = problem.gpus.get(gpu).and_then(|gpu| Some(&problem.models.get(gpu.model)?.catalog));
+    let known = catalog.filter(|catalog| site.profile.index() < catalog.profiles.len());
+    format!("{}@{}", known.map_or_else(|| "?".to_owned(), |catalog| catalog.short_name(site.profile)), site.placement.start)
 }
 
 /// `3g@4`, with ` on GPU 1` where there are several.
@@ -22,14 +22,6 @@ pub(crate) fn instance(problem: &Problem, id: InstanceId) -> String {
     let on = |(gpu, state): (usize, &crate::GpuState)| state.instances.iter().find(|i| i.id == id).map(|i| (gpu, i.site));
     let place = problem.gpus.iter().enumerate().find_map(on);
     place.map_or_else(|| format!("#{}", id.0), |(gpu, at)| format!("#{} {}", id.0, site(problem, gpu, at)))
-}
-
-/// The instance that a step is about.
-pub(crate) fn target(problem: &Problem, target: Target) -> String {
-    match target {
-        Target::Existing(id) => instance(problem, id),
-        Target::New(key) => format!("new {}", site(problem, key.gpu, key.site)),
-    }
 }
 
 /// `vision inference`.

@@ -1,5 +1,10 @@
 //! The solve: candidates, one evaluation for all of them, the choice.
 
+#[cfg(test)]
+mod odd_tests;
+#[cfg(test)]
+mod tests;
+
 use crate::audit::audit;
 use crate::check::{ProblemError, check};
 use crate::evaluate::{Counts, Value, value};

@@ -1,5 +1,7 @@
 //! Small problems for the tests of this crate.
 
+pub mod mixed;
+
 use migrator_mig::{Catalog, Placement, ProfileId, Site};
 
 use crate::problem::{

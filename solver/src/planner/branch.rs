@@ -1,32 +1,13 @@
 //! Best-first branch and bound on the Lagrangian (`reference/ilp.md` section 3, item 5).
 
 use crate::planner::dual::Dual;
-use crate::planner::price::{Column, Scratch};
+use crate::planner::price::{Column, Limits, Scratch};
 use crate::planner::table::Table;
 
 /// Iterations of the prices in a node.
 pub(crate) const NODE_ITERATIONS: u32 = 22;
 /// Pricing solutions that a branching is chosen by.
 const RECENT: usize = 16;
-
-/// What a tenant's plan must obey in a node.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Limits {
-    /// Retrainings that may be chosen, [none] last; empty = all.
-    pub options: Vec<bool>,
-    /// (block, least, most) capacity of its bundles, requests/s.
-    pub capacity: Vec<(usize, f64, f64)>,
-}
-
-impl Limits {
-    pub fn allows_option(&self, option: Option<usize>) -> bool {
-        self.options.is_empty() || option.map_or(self.options.last(), |index| self.options.get(index)).copied().unwrap_or(true)
-    }
-
-    pub fn allows_bundle(&self, block: usize, rps: f64) -> bool {
-        self.capacity.iter().all(|&(of, least, most)| of != block || (least..=most).contains(&rps))
-    }
-}
 
 /// A part of all plans, what bounds it, and prices to begin with.
 pub(crate) struct Node {

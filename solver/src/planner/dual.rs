@@ -1,7 +1,6 @@
 //! Prices of room: the Lagrangian bound and its subgradient (`reference/ilp.md` section 3, item 3).
 
-use crate::planner::branch::Limits;
-use crate::planner::price::{Column, Market, Scratch, add_room, best};
+use crate::planner::price::{Column, Limits, Market, Scratch, add_room, best};
 use crate::planner::table::Table;
 
 /// Prices by block and row, and what they prove.

@@ -5,12 +5,12 @@
 mod branch;
 mod bundle;
 mod dual;
-#[cfg(test)]
-mod exact_test;
 mod master;
 mod price;
 mod primal;
 mod table;
+#[cfg(test)]
+mod tests;
 mod warm;
 
 use crate::dice::Dice;
@@ -19,9 +19,9 @@ use crate::options::SolveOptions;
 use crate::shape::{KindId, Shape};
 use crate::view::View;
 
-use branch::{Limits, Node, explore, split};
+use branch::{Node, explore, split};
 use dual::Dual;
-use price::{Column, Scratch};
+use price::{Column, Limits, Scratch};
 use primal::{Incumbent, Primal};
 use table::Table;
 use warm::Carried;

@@ -8,7 +8,6 @@
 //! (P3) max_p V_i(p) − Σ_bk μ_bk room_bk(p) is found by going forward with a0 and backward with a1, joined at the finishing block;
 //! (P4) where room is short, room_bk(p) ≤ left_bk too: options by their value without it, best first, each with (P3) exactly.
 
-use crate::planner::branch::Limits;
 use crate::planner::table::Table;
 
 /// A tenant's plan: a bundle for every block, and a retraining option or none.
@@ -48,6 +47,25 @@ impl Market<'_> {
             return f32::INFINITY;
         }
         self.prices[at].iter().zip(room).map(|(price, used)| price * *used as f32).sum()
+    }
+}
+
+/// What a tenant's plan must obey where a branching has narrowed it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    /// Retrainings that may be chosen, [none] last; empty = all.
+    pub options: Vec<bool>,
+    /// (block, least, most) capacity of its bundles, requests/s.
+    pub capacity: Vec<(usize, f64, f64)>,
+}
+
+impl Limits {
+    pub fn allows_option(&self, option: Option<usize>) -> bool {
+        self.options.is_empty() || option.map_or(self.options.last(), |index| self.options.get(index)).copied().unwrap_or(true)
+    }
+
+    pub fn allows_bundle(&self, block: usize, rps: f64) -> bool {
+        self.capacity.iter().all(|&(of, least, most)| of != block || (least..=most).contains(&rps))
     }
 }
 

@@ -4,9 +4,9 @@ use migrator_mig::ProfileId;
 
 use super::*;
 use crate::audit::audit;
-use crate::mixed;
 use crate::options::SolveOptions;
 use crate::problem::{Problem, TaskKind, TenantId};
+use crate::testing::mixed;
 use crate::testing::{due, instance, problem, site, tenant};
 
 const A: Task = Task { tenant: TenantId(0), kind: TaskKind::Inference };

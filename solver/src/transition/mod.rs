@@ -146,9 +146,9 @@ impl Step {
             Step::Release { instance, task: old } => format!("release {} from {}", task(old), name::instance(problem, instance)),
             Step::Destroy { instance, .. } => format!("destroy {}", name::instance(problem, instance)),
             Step::Create { key } => format!("create {}", name::site(problem, key.gpu, key.site)),
-            Step::Preload { target, task: new } => format!("preload {} for {}", task(new), name::target(problem, target)),
-            Step::Bind { target, task: new } => format!("bind {} to {}", task(new), name::target(problem, target)),
-            Step::Admit { target, task: new } => format!("admit {} on {}", task(new), name::target(problem, target)),
+            Step::Preload { target, task: new } => format!("preload {} for {}", task(new), called(problem, target)),
+            Step::Bind { target, task: new } => format!("bind {} to {}", task(new), called(problem, target)),
+            Step::Admit { target, task: new } => format!("admit {} on {}", task(new), called(problem, target)),
         }
     }
 }
@@ -184,4 +184,12 @@ pub fn schedule(problem: &Problem, plan: &Plan) -> Scheduled {
     let timeline = schedule::Timeline::of(&jobs, &order);
     let transition = Transition { generation: plan.generation, steps: graph::steps(problem, &jobs, &order) };
     Scheduled { transition, lost_s: timeline.cost(&jobs).lost_s, took_s: timeline.end_s(), exact }
+}
+
+/// What the instance that a step is about is called.
+fn called(problem: &Problem, target: Target) -> String {
+    match target {
+        Target::Existing(id) => name::instance(problem, id),
+        Target::New(key) => format!("new {}", name::site(problem, key.gpu, key.site)),
+    }
 }

@@ -7,8 +7,8 @@ use super::order::{every, order};
 use super::schedule::{LATE, Timeline};
 use super::*;
 use crate::dice::Dice;
-use crate::mixed;
 use crate::problem::{TaskKind, TenantId};
+use crate::testing::mixed;
 use crate::testing::{due, instance, problem, site, tenant};
 use crate::{Allocation, GpuPlan, audit, keep};
 
