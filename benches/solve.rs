@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use migrator_mig::Catalog;
 use migrator_solver::{
-    Generation, GpuModel, GpuState, InstanceId, InstanceState, Policy, Problem, RetrainingState, Scenario, SolveOptions, TenantState,
+    Generation, GpuModel, GpuState, InstanceId, InstanceState, PolicyName, Problem, RetrainingState, Scenario, SolveOptions, TenantState,
     TransitionCosts, solve,
 };
 use rand::rngs::StdRng;
@@ -62,13 +62,13 @@ fn problem(rng: &mut StdRng, tenants: usize) -> Problem {
     }
 }
 
-fn options(policy: Policy) -> SolveOptions {
+fn options(policy: PolicyName) -> SolveOptions {
     SolveOptions { policy, ..SolveOptions::new(Generation(1)) }
 }
 
 /// A problem on a GPU that an earlier plan, for other demand, has cut up: what the coordinator meets every second.
 fn under_way(rng: &mut StdRng, tenants: usize) -> Problem {
-    let earlier = solve(&problem(rng, tenants), None, &options(Policy::Greedy)).expect("the generator makes sound problems").plan;
+    let earlier = solve(&problem(rng, tenants), None, &options(PolicyName::Greedy)).expect("the generator makes sound problems").plan;
     let mut now = problem(rng, tenants);
     let inference_only =
         earlier.gpus[0].allocations.iter().filter(|a| a.task.is_some_and(|task| task == migrator_solver::Task::inference(task.tenant)));
@@ -90,7 +90,7 @@ fn solves(criterion: &mut Criterion) {
     for tenants in [3, 4] {
         let mut rng = StdRng::seed_from_u64(SEED);
         let problems: Vec<Problem> = (0..PROBLEMS).map(|_| under_way(&mut rng, tenants)).collect();
-        for (name, policy) in [("ilp", Policy::Ilp), ("greedy", Policy::Greedy)] {
+        for (name, policy) in [("ilp", PolicyName::Migrator), ("greedy", PolicyName::Greedy)] {
             let options = options(policy);
             let round = || problems.iter().for_each(|problem| drop(black_box(solve(black_box(problem), None, &options))));
             group.bench_function(BenchmarkId::new(name, tenants), |bencher| bencher.iter(round));

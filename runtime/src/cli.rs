@@ -118,14 +118,14 @@ pub enum PlanPolicy {
     Keep,
 }
 
-impl From<PlanPolicy> for migrator_solver::Policy {
-    fn from(policy: PlanPolicy) -> migrator_solver::Policy {
+impl From<PlanPolicy> for migrator_solver::PolicyName {
+    fn from(policy: PlanPolicy) -> migrator_solver::PolicyName {
         match policy {
-            PlanPolicy::Ilp => migrator_solver::Policy::Ilp,
-            PlanPolicy::Greedy => migrator_solver::Policy::Greedy,
-            PlanPolicy::Exhaustive => migrator_solver::Policy::Exhaustive,
-            PlanPolicy::Monolith => migrator_solver::Policy::Monolith,
-            PlanPolicy::Keep => migrator_solver::Policy::Keep,
+            PlanPolicy::Ilp => migrator_solver::PolicyName::Migrator,
+            PlanPolicy::Greedy => migrator_solver::PolicyName::Greedy,
+            PlanPolicy::Exhaustive => migrator_solver::PolicyName::Exhaustive,
+            PlanPolicy::Monolith => migrator_solver::PolicyName::Monolith,
+            PlanPolicy::Keep => migrator_solver::PolicyName::Keep,
         }
     }
 }

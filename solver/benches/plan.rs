@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use migrator_instances::snapshot::future;
 use migrator_instances::{Known, Spec, Window, problem, snapshot, window};
-use migrator_solver::{Generation, InstanceId, InstanceState, Outcome, Planner, Policy, Problem, SolveOptions, Task, TaskKind, TenantId};
+use migrator_solver::{
+    Generation, InstanceId, InstanceState, Outcome, Planner, PolicyName, Problem, SolveOptions, Task, TaskKind, TenantId,
+};
 
 /// GPUs × tenants.
 const SIZES: [(usize, usize); 5] = [(1, 4), (1, 8), (2, 8), (4, 12), (8, 16)];
@@ -68,7 +70,7 @@ fn cold(gpus: usize, tenants: usize, instances: u64) {
 }
 
 fn monolith(gpus: usize, tenants: usize, instances: u64) {
-    let options = SolveOptions { policy: Policy::Monolith, mip_gap: 0.01, time_limit_ms: 10_000, ..SolveOptions::new(Generation(1)) };
+    let options = SolveOptions { policy: PolicyName::Monolith, mip_gap: 0.01, time_limit_ms: 10_000, ..SolveOptions::new(Generation(1)) };
     let mut row = Row::default();
     for seed in 0..instances {
         let problem = snapshot(&window(&Spec::new(gpus, tenants), seed), 0, seed);

@@ -2,13 +2,53 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Scenario;
+
 /// Foretells one tenant's arrivals; fed one count per second.
-pub trait Forecaster {
+pub trait Forecaster: Send + std::fmt::Debug {
     /// Takes in the arrivals of the second that has just ended, requests; a negative or non-finite count is taken as 0.
     fn observe(&mut self, count: f64);
 
     /// Expected arrivals of the next `horizon` seconds, requests/s each, never negative; all 0 before the first observation.
     fn forecast(&self, horizon: usize) -> Vec<f64>;
+
+    /// The courses that the next `horizon` seconds may take, for a planner that weighs them; one certain course unless the forecaster
+    /// knows more.
+    fn scenarios(&self, horizon: usize) -> Vec<Scenario> {
+        Scenario::certain(self.forecast(horizon))
+    }
+}
+
+/// The forecasters, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForecastName {
+    /// [`Decaying`].
+    #[default]
+    Decaying,
+    /// [`LastValue`].
+    LastValue,
+    /// [`Ewma`] of 5 s.
+    Ewma,
+    /// [`SlidingQuantile`]: 90 % of the last 10 s.
+    Quantile,
+    /// [`Holt`]: 5 s, 30 s.
+    Holt,
+}
+
+impl ForecastName {
+    /// A forecaster that has seen nothing yet.
+    pub fn make(self) -> Box<dyn Forecaster> {
+        match self {
+            ForecastName::Decaying => Box::new(Decaying::default()),
+            ForecastName::LastValue => Box::new(LastValue::default()),
+            ForecastName::Ewma => Box::new(Ewma::new(5.0)),
+            ForecastName::Quantile => Box::new(SlidingQuantile::new(10, 0.9)),
+            ForecastName::Holt => Box::new(Holt::new(5.0, 30.0)),
+        }
+    }
 }
 
 /// The last second's arrivals, forever.

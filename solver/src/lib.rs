@@ -18,6 +18,7 @@ mod name;
 pub mod options;
 pub mod plan;
 mod planner;
+pub mod policy;
 pub mod problem;
 mod realise;
 mod report;
@@ -32,8 +33,9 @@ mod testing;
 pub use audit::{Defect, audit, audit_after};
 pub use check::ProblemError;
 pub use forecast::Forecaster;
-pub use options::{Policy, SolveOptions};
+pub use options::{PolicyName, SolveOptions};
 pub use plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, RunnerUp, SolveStatus, TenantOutlook};
+pub use policy::{Facts, Policy, PolicyError, Sharing, TenantFacts};
 pub use problem::{
     GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
     TransitionCosts,

@@ -11,7 +11,7 @@ use crate::evaluate::{Counts, Value, value};
 use crate::exhaustive::exhaustive;
 use crate::greedy::{greedy, held};
 use crate::monolith;
-use crate::options::{Policy, SolveOptions};
+use crate::options::{PolicyName, SolveOptions};
 use crate::plan::{Allocation, Generation, GpuPlan, Outcome, Plan, SolveStatus};
 use crate::planner::{self, Warm};
 use crate::problem::{Problem, Task, TaskKind};
@@ -87,11 +87,12 @@ impl Planner {
         let shape = Shape::new(problem);
         let mut search = Search::new(&view, &shape, options);
         match options.policy {
-            Policy::Ilp => search.ilp(&mut self.warm, elapsed),
-            Policy::Greedy => search.greedy(),
-            Policy::Exhaustive => search.exhaustive(),
-            Policy::Monolith => search.monolith(),
-            Policy::Keep => {}
+            PolicyName::Migrator => search.ilp(&mut self.warm, elapsed),
+            PolicyName::Greedy => search.greedy(),
+            PolicyName::Exhaustive => search.exhaustive(),
+            PolicyName::Monolith => search.monolith(),
+            // Whoever else the name stands for, this planner is asked to leave everything alone.
+            _ => {}
         }
         Ok(search.choose())
     }

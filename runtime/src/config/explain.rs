@@ -6,7 +6,9 @@ use std::fmt::Write;
 use migrator_models::store::{Latest, Store};
 use migrator_models::{Architecture, Source, TensorSpec};
 
-use super::{Config, DeviceConfig, PlannerConfig, Policy, RetrainingConfig, TenantConfig};
+use migrator_solver::PolicyName;
+
+use super::{Config, DeviceConfig, PlannerConfig, RetrainingConfig, TenantConfig};
 use crate::storage::SqliteSamples;
 
 /// Compute slices of the `cpu` device's profiles.
@@ -82,9 +84,12 @@ fn device(out: &mut String, device: &DeviceConfig, host_cores: f64, problems: &m
 fn planner(out: &mut String, p: &PlannerConfig) {
     line!(out, "Planner");
     match p.policy {
-        Policy::Keep => line!(out, "  keeps the first partition for ever"),
-        Policy::Ilp => line!(out, "  integer program every {} s, {} s ahead, stopped after {} ms", p.slot_s, p.horizon_s, p.time_limit_ms),
-        Policy::Greedy => line!(out, "  greedy every {} s, {} s ahead", p.slot_s, p.horizon_s),
+        PolicyName::Keep => line!(out, "  keeps the first partition for ever"),
+        PolicyName::Migrator => {
+            line!(out, "  integer program every {} s, {} s ahead, stopped after {} ms", p.slot_s, p.horizon_s, p.time_limit_ms)
+        }
+        PolicyName::Greedy => line!(out, "  greedy every {} s, {} s ahead", p.slot_s, p.horizon_s),
+        other => line!(out, "  {other:?}, asked every {} s", p.slot_s),
     }
     let preload = if p.preload { "made ready before a switch" } else { "not made ready before a switch" };
     line!(out, "  changes at most every {} s and for a gain of at least {} %; workers are {preload}", p.dwell_s, p.min_gain * 100.0);

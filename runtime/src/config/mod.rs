@@ -14,6 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use migrator_models::{ModelSpec, TrainSpec};
+use migrator_solver::PolicyName;
 use serde::{Deserialize, Serialize};
 
 pub use explain::{Explanation, explain};
@@ -100,7 +101,7 @@ pub enum Enforcement {
 #[serde(default, deny_unknown_fields)]
 pub struct PlannerConfig {
     /// Who decides.
-    pub policy: Policy,
+    pub policy: PolicyName,
     /// Seconds between solves.
     pub slot_s: f64,
     /// Seconds looked ahead.
@@ -115,18 +116,6 @@ pub struct PlannerConfig {
     pub preload: bool,
     /// Blank workers kept ready (libtorch loaded, no model), so that preloading and recovery need not start a process.
     pub spares: u32,
-}
-
-/// Planning policies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// The integer program.
-    Ilp,
-    /// The greedy heuristic.
-    Greedy,
-    /// The first partition stays for ever.
-    Keep,
 }
 
 /// `[retraining]`, and with a tenant's overrides applied what [`Config::retraining_of`] gives.
@@ -235,7 +224,7 @@ impl Default for DeviceConfig {
 impl Default for PlannerConfig {
     fn default() -> Self {
         PlannerConfig {
-            policy: Policy::Ilp,
+            policy: PolicyName::Migrator,
             slot_s: 1.0,
             horizon_s: 300.0,
             time_limit_ms: 250,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use migrator_mig::Profile;
-use migrator_solver::{Policy, SolveOptions, TaskKind};
+use migrator_solver::{PolicyName, SolveOptions, TaskKind};
 use serde::{Deserialize, Serialize};
 
 /// The file; its JSON is the same, key by key.
@@ -17,7 +17,7 @@ pub struct ProblemFile {
     pub beyond_window_s: f64,
     /// Who plans, unless the command line says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy: Option<Policy>,
+    pub policy: Option<PolicyName>,
     /// Furthest look ahead, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon_s: Option<f64>,

@@ -1,4 +1,4 @@
-use migrator_solver::{InstanceId, Policy, TaskKind};
+use migrator_solver::{InstanceId, PolicyName, TaskKind};
 
 use super::file::ProblemFile;
 use super::*;
@@ -51,7 +51,7 @@ fn names_become_indexes_and_what_is_left_out_has_a_meaning() {
     assert_eq!(vision.capacity_rps, [[20.0, 45.0, 60.0, 0.0, 0.0]]);
     let due = vision.retraining.as_ref().unwrap();
     assert_eq!(due.seconds_left, [[f64::INFINITY, 30.0, 20.0, f64::INFINITY, f64::INFINITY]]);
-    assert_eq!((due.restore_s, vision.load_s, vision.weight, options.policy), (3.0, 3.0, 1.0, Policy::Ilp));
+    assert_eq!((due.restore_s, vision.load_s, vision.weight, options.policy), (3.0, 3.0, 1.0, PolicyName::Migrator));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn what_if_changes_what_it_names_and_nothing_else() {
     assert_eq!(ask(""), Ok((problem.clone(), options.clone())));
     let (more, greedy) =
         ask(r#"{"tenants": {"vision": {"demand_rps": 200, "capacity_rps": {"3g": 90}}}, "policy": "greedy", "gpus": 2}"#).unwrap();
-    assert_eq!((more.gpus.len(), greedy.policy, more.tenants[0].demand[0].rps.clone()), (2, Policy::Greedy, vec![200.0]));
+    assert_eq!((more.gpus.len(), greedy.policy, more.tenants[0].demand[0].rps.clone()), (2, PolicyName::Greedy, vec![200.0]));
     assert_eq!(more.tenants[0].capacity_rps, [[20.0, 45.0, 90.0, 0.0, 0.0]]);
     assert_eq!((&more.tenants[1], &more.costs, greedy.horizon_s), (&problem.tenants[1], &problem.costs, options.horizon_s));
     let (fewer, _) = ask(r#"{"tenants": {"vision": null}}"#).unwrap();

@@ -22,12 +22,12 @@ use migrator_machine::tenant::TenantConfig as Serving;
 use migrator_models::curve::CurvePoint;
 use migrator_models::store::Store;
 use migrator_models::{Curve, ModelSpec};
-use migrator_solver::{Policy, Task, TenantId};
+use migrator_solver::{Task, TenantId};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::front::ActorFront;
-use crate::config::{Config, DeviceConfig, Enforcement, Policy as PolicyName, TenantConfig};
+use crate::config::{Config, DeviceConfig, Enforcement, TenantConfig};
 use crate::http::TenantFront;
 use crate::storage::SqliteSamples;
 
@@ -265,11 +265,7 @@ impl Builder<'_> {
             dwell_s: planner.dwell_s,
             solve_every_s: planner.slot_s,
             preload: planner.preload,
-            policy: match planner.policy {
-                PolicyName::Ilp => Policy::Ilp,
-                PolicyName::Greedy => Policy::Greedy,
-                PolicyName::Keep => Policy::Keep,
-            },
+            policy: planner.policy,
             time_limit_ms: u32::try_from(planner.time_limit_ms).unwrap_or(u32::MAX),
             min_gain: planner.min_gain,
             ..CoordinatorConfig::default()

@@ -230,13 +230,13 @@ impl<'a> Loop<'a> {
 #[cfg(test)]
 mod tests {
     use migrator_solver::forecast::LastValue;
-    use migrator_solver::{Policy, solve};
+    use migrator_solver::{PolicyName, solve};
 
     use super::*;
     use crate::generate::{Spec, window};
 
     fn greedy() -> SolveOptions {
-        SolveOptions { policy: Policy::Greedy, ..SolveOptions::default() }
+        SolveOptions { policy: PolicyName::Greedy, ..SolveOptions::default() }
     }
 
     fn plan(problem: &Problem, previous: Option<&Plan>, options: &SolveOptions) -> Outcome {
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn nothing_changes_without_plans() {
         let window = window(&Spec { seconds: 30, ..Spec::new(1, 3) }, 2);
-        let options = SolveOptions { policy: Policy::Keep, ..SolveOptions::default() };
+        let options = SolveOptions { policy: PolicyName::Keep, ..SolveOptions::default() };
         let run = run(&window, &Conditions { options, ..Conditions::default() }, &mut plan);
         assert_eq!((run.goodput, run.starts, run.missed, run.solves), (0.0, 0, 3, 30));
     }

@@ -155,7 +155,7 @@ mod tests {
             let window = window(&Spec::new(1 + seed as usize % 3, 2 + seed as usize % 5), seed);
             let problem = snapshot(&window, (seed as usize * 5) % 200, seed);
             assert_eq!(audit(&problem, &keep(&problem, Generation(1))), Vec::new());
-            let options = SolveOptions { policy: migrator_solver::Policy::Greedy, ..SolveOptions::default() };
+            let options = SolveOptions { policy: migrator_solver::PolicyName::Greedy, ..SolveOptions::default() };
             assert!(solve(&problem, None, &options).is_ok(), "seed {seed}");
             warming += problem.gpus.iter().flat_map(|gpu| &gpu.instances).filter(|i| i.ready_in_s > 0.0).count();
         }

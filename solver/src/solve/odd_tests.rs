@@ -1,7 +1,7 @@
 //! Odd and bad input: a clear outcome each.
 
 use crate::testing::{due, problem, tenant};
-use crate::{Generation, Outcome, Policy, Problem, ProblemError, SolveOptions, audit, solve, solve_timed};
+use crate::{Generation, Outcome, PolicyName, Problem, ProblemError, SolveOptions, audit, solve, solve_timed};
 
 fn solved(problem: &Problem) -> Outcome {
     let outcome = solve(problem, None, &SolveOptions::new(Generation(2))).unwrap();
@@ -67,7 +67,7 @@ fn a_thousand_tenants_on_one_gpu_are_served_as_far_as_it_goes() {
     let mut problem = problem((0..1000).map(|index| tenant(&format!("t{index}"), 1.0)).collect());
     problem.window_left_s = 60.0;
     // Stops by its limit after a round of prices: what is tested is that it ends with a plan.
-    let options = SolveOptions { time_limit_ms: 1, policy: Policy::Ilp, ..SolveOptions::new(Generation(2)) };
+    let options = SolveOptions { time_limit_ms: 1, policy: PolicyName::Migrator, ..SolveOptions::new(Generation(2)) };
     let outcome = solve_timed(&problem, None, &options, &mut || 1.0).unwrap();
     assert_eq!(audit(&problem, &outcome.plan), Vec::new());
     assert!(outcome.report.objective > 0.0 && outcome.report.worth_it);

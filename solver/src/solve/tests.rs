@@ -8,9 +8,9 @@ use proptest::test_runner::RngSeed;
 
 use crate::problem::{GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TenantId, TenantState};
 use crate::testing::{due, instance, problem, tenant};
-use crate::{Generation, Outcome, Plan, Policy, SolveOptions, SolveStatus, audit, keep, solve, solve_timed};
+use crate::{Generation, Outcome, Plan, PolicyName, SolveOptions, SolveStatus, audit, keep, solve, solve_timed};
 
-fn solved(problem: &Problem, policy: Policy) -> Outcome {
+fn solved(problem: &Problem, policy: PolicyName) -> Outcome {
     // Tests must not depend on the machine's speed: far more time than any of these problems needs.
     let options = SolveOptions { policy, time_limit_ms: 20_000, ..SolveOptions::new(Generation(2)) };
     let outcome = solve(problem, None, &options).unwrap();
@@ -43,7 +43,7 @@ pub(crate) fn executed(problem: &Problem, plan: &Plan) -> Problem {
 
 #[test]
 fn an_empty_gpu_is_cut_for_its_tenants() {
-    let outcome = solved(&problem(vec![tenant("vision", 40.0), tenant("speech", 12.0)]), Policy::Ilp);
+    let outcome = solved(&problem(vec![tenant("vision", 40.0), tenant("speech", 12.0)]), PolicyName::Migrator);
     assert!(outcome.report.worth_it, "{}", outcome.report);
     assert!(outcome.report.tenants.iter().all(|tenant| tenant.slo_attainment > 0.95), "{}", outcome.report);
 }
@@ -53,7 +53,7 @@ fn a_tenant_whose_demand_grows_gets_more_and_the_report_says_why() {
     let mut problem = problem(vec![tenant("vision", 41.0), tenant("speech", 8.0)]);
     let (vision, speech) = (Task::inference(TenantId(0)), Task::inference(TenantId(1)));
     problem.gpus[0].instances = vec![instance(1, 1, 0, Some(vision)), instance(2, 2, 4, Some(speech))];
-    let outcome = solved(&problem, Policy::Ilp);
+    let outcome = solved(&problem, PolicyName::Migrator);
     let text = outcome.report.to_text();
     assert!(outcome.report.worth_it, "{text}");
     assert!(text.contains("- vision gets ") && text.contains("its 41 requests/s are more than the 19 it can answer in time"), "{text}");
@@ -64,7 +64,7 @@ fn what_serves_well_is_left_alone() {
     let mut problem = problem(vec![tenant("vision", 20.0), tenant("speech", 8.0)]);
     let (vision, speech) = (Task::inference(TenantId(0)), Task::inference(TenantId(1)));
     problem.gpus[0].instances = vec![instance(1, 2, 0, Some(vision)), instance(2, 1, 4, Some(speech))];
-    let outcome = solved(&problem, Policy::Ilp);
+    let outcome = solved(&problem, PolicyName::Migrator);
     assert!(!outcome.report.worth_it);
     assert_eq!(outcome.plan, keep(&problem, Generation(2)));
     assert_eq!(outcome.report.changes, Vec::<String>::new());
@@ -74,10 +74,10 @@ fn what_serves_well_is_left_alone() {
 fn a_due_retraining_gets_an_instance_and_a_running_one_stays() {
     let mut problem = problem(vec![tenant("vision", 20.0), tenant("speech", 8.0)]);
     problem.tenants[0].retraining = due(120.0, 0.85);
-    let first = solved(&problem, Policy::Ilp);
+    let first = solved(&problem, PolicyName::Migrator);
     assert!(first.report.tenants[0].retraining.is_some(), "{}", first.report);
     assert!(first.report.to_text().contains("vision retrains on"), "{}", first.report);
-    let again = solved(&executed(&problem, &first.plan), Policy::Ilp);
+    let again = solved(&executed(&problem, &first.plan), PolicyName::Migrator);
     assert!(!again.report.worth_it, "{}\n{}", first.report, again.report);
 }
 
@@ -91,23 +91,23 @@ fn no_time_is_still_a_plan_with_its_reason() {
 
 #[test]
 fn no_tenants_and_no_demand_need_nothing() {
-    assert!(!solved(&problem(Vec::new()), Policy::Ilp).report.worth_it);
+    assert!(!solved(&problem(Vec::new()), PolicyName::Migrator).report.worth_it);
     let idle = problem(vec![tenant("vision", 0.0)]);
-    assert!(!solved(&idle, Policy::Ilp).report.worth_it);
+    assert!(!solved(&idle, PolicyName::Migrator).report.worth_it);
 }
 
 #[test]
 fn equal_problems_get_equal_outcomes() {
     let mut problem = problem(vec![tenant("vision", 40.0), tenant("speech", 12.0), tenant("text", 18.0)]);
     problem.tenants[1].retraining = due(90.0, 0.8);
-    assert_eq!(solved(&problem, Policy::Ilp), solved(&problem, Policy::Ilp));
+    assert_eq!(solved(&problem, PolicyName::Migrator), solved(&problem, PolicyName::Migrator));
 }
 
 #[test]
 fn several_gpus_are_planned_together() {
     let mut problem = problem(vec![tenant("vision", 80.0), tenant("speech", 30.0)]);
     problem.gpus.push(problem.gpus[0].clone());
-    let outcome = solved(&problem, Policy::Ilp);
+    let outcome = solved(&problem, PolicyName::Migrator);
     assert!(outcome.report.tenants.iter().all(|tenant| tenant.slo_attainment > 0.95), "{}", outcome.report);
 }
 
@@ -206,7 +206,7 @@ proptest! {
 
     #[test]
     fn every_plan_is_legal_and_worth_no_less_than_keeping(problem in any_problem(3, true)) {
-        for policy in [Policy::Ilp, Policy::Greedy] {
+        for policy in [PolicyName::Migrator, PolicyName::Greedy] {
             let report = solved(&problem, policy).report;
             prop_assert!(report.worth_it == (report.status != SolveStatus::Kept));
             prop_assert!(report.gap >= 0.0 && report.bound >= report.objective);
@@ -220,11 +220,11 @@ proptest! {
         // A plan may hold changes for later blocks (what starts now is ready, then something else yields), and where everything is
         // ready at once they come due at once: the second solve may carry them out, but then nothing is left to change.
         problem.tenants.iter_mut().for_each(|tenant| tenant.demand[0].rps.truncate(1));
-        let mut outcome = solved(&problem, Policy::Ilp);
+        let mut outcome = solved(&problem, PolicyName::Migrator);
         let mut told = outcome.report.to_text();
         for _ in 0..3 {
             problem = executed(&problem, &outcome.plan);
-            outcome = solved(&problem, Policy::Ilp);
+            outcome = solved(&problem, PolicyName::Migrator);
             told += &outcome.report.to_text();
             if !outcome.report.worth_it {
                 break;
@@ -235,7 +235,7 @@ proptest! {
 
     #[test]
     fn greedy_is_no_better_than_the_planner_and_the_planner_no_better_than_its_bound(problem in any_problem(3, true).prop_map(without_floors)) {
-        let (ilp, greedy) = (solved(&problem, Policy::Ilp), solved(&problem, Policy::Greedy));
+        let (ilp, greedy) = (solved(&problem, PolicyName::Migrator), solved(&problem, PolicyName::Greedy));
         // What is compared is the score; goodput differs from it by the charges for starts, and hysteresis may keep.
         prop_assert!(no_worse(&ilp, &greedy), "{}\n{}", ilp.report, greedy.report);
         prop_assert!(ilp.report.bound >= ilp.report.objective);
@@ -243,7 +243,7 @@ proptest! {
 
     #[test]
     fn the_planner_finds_what_the_exhaustive_search_finds(problem in any_problem(2, false).prop_map(without_floors)) {
-        let (ilp, truth) = (solved(&problem, Policy::Ilp), solved(&problem, Policy::Exhaustive));
+        let (ilp, truth) = (solved(&problem, PolicyName::Migrator), solved(&problem, PolicyName::Exhaustive));
         prop_assert!(no_worse(&ilp, &truth), "{}\n{}", ilp.report, truth.report);
     }
 
@@ -251,7 +251,7 @@ proptest! {
     fn more_gpus_make_nothing_worse(problem in any_problem(3, true).prop_map(without_floors)) {
         let mut more = problem.clone();
         more.gpus.push(GpuState { instances: Vec::new(), ..more.gpus[0].clone() });
-        let (before, after) = (solved(&problem, Policy::Ilp), solved(&more, Policy::Ilp));
+        let (before, after) = (solved(&problem, PolicyName::Migrator), solved(&more, PolicyName::Migrator));
         prop_assert!(no_worse(&after, &before), "{}\n{}", before.report, after.report);
     }
 
@@ -260,7 +260,7 @@ proptest! {
         let mut less = problem.clone();
         less.tenants[0].demand[0].rps = vec![0.0];
         less.tenants[0].floor_rps = 0.0;
-        let (before, after) = (solved(&problem, Policy::Ilp), solved(&less, Policy::Ilp));
+        let (before, after) = (solved(&problem, PolicyName::Migrator), solved(&less, PolicyName::Migrator));
         let others = |outcome: &Outcome| -> f64 {
             outcome.report.tenants.iter().zip(&problem.tenants).skip(1).map(|(tenant, state)| state.weight * tenant.goodput).sum()
         };
@@ -271,7 +271,7 @@ proptest! {
     fn a_shorter_create_makes_nothing_worse(problem in any_problem(3, true).prop_map(without_floors)) {
         let mut quick = problem.clone();
         quick.models[0].create_s.iter_mut().for_each(|seconds| *seconds *= 0.3);
-        let (before, after) = (solved(&problem, Policy::Ilp), solved(&quick, Policy::Ilp));
+        let (before, after) = (solved(&problem, PolicyName::Migrator), solved(&quick, PolicyName::Migrator));
         prop_assert!(no_worse(&after, &before), "{}\n{}", before.report, after.report);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrator_solver::{Generation, Outcome, Policy, Problem, SolveOptions, audit, transition};
+use migrator_solver::{Generation, Outcome, PolicyName, Problem, SolveOptions, audit, transition};
 
 use super::types::{CoordinatorWish, Decision, Verdict};
 use super::{CoordinatorMachine, DECISIONS, Doing, MIGRATION_DEADLINE};
@@ -38,9 +38,9 @@ impl CoordinatorMachine {
 
     /// The configured planner; a host on which nothing is in place yet is laid out by the integer program even where everything is then
     /// to stay as it is.
-    fn policy(&self) -> Policy {
+    fn policy(&self) -> PolicyName {
         let bare = self.tick.instances.iter().all(Vec::is_empty);
-        if bare && self.config.policy == Policy::Keep { Policy::Ilp } else { self.config.policy }
+        if bare && self.config.policy == PolicyName::Keep { PolicyName::Migrator } else { self.config.policy }
     }
 
     /// An emergency waits for nothing; within the dwell time a solve could change nothing anyway.

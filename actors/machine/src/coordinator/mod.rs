@@ -10,8 +10,7 @@ mod types;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use migrator_solver::forecast::Decaying;
-use migrator_solver::{Generation, InstanceId, Outcome, Plan, Problem, Report};
+use migrator_solver::{Forecaster, Generation, InstanceId, Outcome, Plan, Problem, Report};
 
 pub use types::{CoordinatorConfig, CoordinatorWish, Decision, GpuConfig, TenantPlanning, TenantTick, Tick, Verdict};
 
@@ -28,7 +27,7 @@ use costs::Costs;
 pub struct CoordinatorMachine {
     config: CoordinatorConfig,
     /// By tenant.
-    forecasters: Vec<Decaying>,
+    forecasters: Vec<Box<dyn Forecaster>>,
     /// Observed ÷ curve service time, by tenant.
     ratios: Vec<f64>,
     /// Answered in time while overloaded ÷ what the curve promises, by tenant.
@@ -70,7 +69,7 @@ impl CoordinatorMachine {
     /// Nothing in force yet; window 0 begins at time 0. `generation` is the highest ever used on this host (0 on a fresh one).
     pub fn new(config: CoordinatorConfig, generation: Generation) -> CoordinatorMachine {
         CoordinatorMachine {
-            forecasters: vec![Decaying::default(); config.tenants.len()],
+            forecasters: config.tenants.iter().map(|_| config.forecast.make()).collect(),
             ratios: vec![1.0; config.tenants.len()],
             yields: vec![1.0; config.tenants.len()],
             costs: Costs::new(&config),
@@ -89,6 +88,16 @@ impl CoordinatorMachine {
             decisions: VecDeque::new(),
             outbox: VecDeque::new(),
         }
+    }
+
+    /// Forecasts by these instead, one per tenant.
+    ///
+    /// # Panics
+    /// When there are not as many as tenants.
+    pub fn forecast_by(mut self, forecasters: Vec<Box<dyn Forecaster>>) -> CoordinatorMachine {
+        assert_eq!(forecasters.len(), self.config.tenants.len(), "one forecaster per tenant");
+        self.forecasters = forecasters;
+        self
     }
 
     /// What it was made with.

@@ -2,7 +2,7 @@
 
 use migrator_models::Curve;
 use migrator_models::curve::CurvePoint;
-use migrator_solver::{Forecaster, GpuModel, GpuState, Problem, RetrainingState, Scenario, TaskKind, TenantState};
+use migrator_solver::{GpuModel, GpuState, Problem, RetrainingState, TaskKind, TenantState};
 
 use super::CoordinatorMachine;
 use super::types::{GpuConfig, TenantPlanning, TenantTick};
@@ -113,7 +113,7 @@ impl CoordinatorMachine {
         TenantState {
             name: planning.name.clone(),
             weight: planning.weight,
-            demand: Scenario::certain(self.forecasters[tenant].forecast(self.config.horizon_s.clamp(1.0, 3600.0).ceil() as usize)),
+            demand: self.forecasters[tenant].scenarios(self.config.horizon_s.clamp(1.0, 3600.0).ceil() as usize),
             capacity_rps: self.capacity_by_profile(tenant),
             memory_mib: planning.memory_mib,
             backlog: tick.telemetry.queue_depth as f64,
@@ -140,16 +140,18 @@ impl CoordinatorMachine {
         if !status.due {
             return None;
         }
-        let seconds = |gpu: &GpuConfig, profile: &migrator_mig::Profile| {
-            let share = f64::from(profile.compute_slices) * gpu.cores_per_slice;
-            if profile.memory_mib < planning.retrain_memory_mib { f64::INFINITY } else { status.core_s_left.max(0.0) / share.max(1e-6) }
+        let seconds = |gpu: &GpuConfig, (index, profile): (usize, &migrator_mig::Profile)| {
+            let by_cores = || f64::from(profile.compute_slices) * gpu.cores_per_slice;
+            let speed = planning.retrain_speeds.get(index).copied().unwrap_or_else(by_cores);
+            let fits = speed > 0.0 && profile.memory_mib >= planning.retrain_memory_mib;
+            if fits { status.core_s_left.max(0.0) / speed.max(1e-6) } else { f64::INFINITY }
         };
         let recovered = status.validated.map_or(0.0, |once| accuracy + RECOVERS * (once - accuracy));
         Some(RetrainingState {
             seconds_left: self
                 .distinct()
                 .iter()
-                .map(|gpu| gpu.catalog.profiles.iter().map(|profile| seconds(gpu, profile)).collect())
+                .map(|gpu| gpu.catalog.profiles.iter().enumerate().map(|profile| seconds(gpu, profile)).collect())
                 .collect(),
             accuracy_after: (accuracy + status.expected_gain).max(recovered).clamp(accuracy, 1.0),
             restore_s: self.costs.load_s(tenant),

@@ -2,7 +2,8 @@
 
 use migrator_mig::Catalog;
 use migrator_models::Curve;
-use migrator_solver::{Generation, InstanceState, Plan, Policy, Problem, SolveOptions, Transition};
+use migrator_solver::forecast::ForecastName;
+use migrator_solver::{Generation, InstanceState, Plan, PolicyName, Problem, SolveOptions, Transition};
 use serde::{Deserialize, Serialize};
 
 use crate::Time;
@@ -23,6 +24,8 @@ pub struct CoordinatorConfig {
     pub beyond_window_s: f64,
     /// Furthest look ahead, seconds; the demand is forecast that far.
     pub horizon_s: f64,
+    /// Who foretells the demand.
+    pub forecast: ForecastName,
     /// Least seconds between two reconfigurations; lost instances are exempt.
     pub dwell_s: f64,
     /// Least seconds between two solves.
@@ -34,7 +37,7 @@ pub struct CoordinatorConfig {
     /// Whether workers are preloaded.
     pub preload: bool,
     /// Which planner decides.
-    pub policy: Policy,
+    pub policy: PolicyName,
     /// Most wall time of the integer program, milliseconds.
     pub time_limit_ms: u32,
     /// Hysteresis: a change must gain this share of what keeping everything is worth.
@@ -62,6 +65,7 @@ impl Default for CoordinatorConfig {
             window_s: 200.0,
             beyond_window_s: 100.0,
             horizon_s: options.horizon_s,
+            forecast: ForecastName::default(),
             dwell_s: 10.0,
             solve_every_s: 1.0,
             solve_deadline_s: 5.0,
@@ -106,6 +110,9 @@ pub struct TenantPlanning {
     pub curve: Curve,
     /// Speed measured on each profile at share 1 (GPU), by profile; empty = `curve`, scaled by the share.
     pub profile_curves: Vec<Curve>,
+    /// How fast it retrains on each profile, in units of a core (or of the whole GPU, on which its seconds of work were measured), by
+    /// profile, 0 = does not fit; empty = by the cores of the profile's compute slices.
+    pub retrain_speeds: Vec<f64>,
     /// Memory that serving takes, MiB.
     pub memory_mib: u64,
     /// Memory that retraining takes, MiB.
@@ -125,6 +132,7 @@ impl Default for TenantPlanning {
             floor_rps: 0.0,
             curve: Curve::default(),
             profile_curves: Vec::new(),
+            retrain_speeds: Vec::new(),
             memory_mib: 0,
             retrain_memory_mib: 0,
             load_s: 3.0,

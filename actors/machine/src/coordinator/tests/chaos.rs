@@ -115,7 +115,7 @@ impl World {
 }
 
 fn world() -> World {
-    let config = CoordinatorConfig { policy: migrator_solver::Policy::Greedy, ..config() };
+    let config = CoordinatorConfig { policy: migrator_solver::PolicyName::Greedy, ..config() };
     let coordinator = CoordinatorMachine::new(config, Generation(0));
     let migration = MigrationMachine::new(MigrationConfig::default());
     World { coordinator, migration, instances: vec![], running: vec![], made: 0, executed: 0 }
