@@ -4,6 +4,7 @@
 //! [`simulate()`] (how), [`run`] (what came of it).
 #![forbid(unsafe_code)]
 
+pub mod learn;
 pub mod run;
 pub mod setup;
 
