@@ -1,10 +1,11 @@
 //! The one clock of the live server: machines are told the time, shells read it here.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use migrator_machine::Time;
+use tokio::time::Instant;
 
-/// Counts from the server's start.
+/// Counts from the server's start, on tokio's clock: the one that the timers run by, so that a test that pauses it rules everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -35,4 +36,17 @@ impl Clock {
 /// Milliseconds since 1970, for what outlives the process.
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_clock_moves_with_the_timers_and_with_nothing_else() {
+        let clock = Clock::start();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now(), Time::from_secs(3600.0));
+        assert_eq!(clock.until(Time::from_secs(3601.0)), Duration::from_secs(1));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use migrator_device::{Device, DeviceError};
 use migrator_models::store::{Store, StoreError};
@@ -13,6 +13,7 @@ use migrator_wire::client::{CallError, SpawnError, SpawnOptions, Worker, WorkerE
 use migrator_wire::message::{FromWorker, ModelKey, ToWorker};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
+use tokio::time::Instant;
 
 /// What the launcher must know of a tenant.
 #[derive(Clone, Debug)]

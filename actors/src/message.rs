@@ -1,9 +1,10 @@
 //! What the front asks of a tenant, and what it is told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::Message;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// One inference request, already checked against the model: right inputs, right lengths.
 #[derive(Debug, Message)]

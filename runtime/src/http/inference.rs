@@ -1,10 +1,9 @@
 //! `POST /v2/models/{name}/infer`.
 
-use std::time::Instant;
-
 use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use migrator_actors::message::Infer;
+use tokio::time::Instant;
 
 use super::error::ApiError;
 use super::request::InferRequest;
