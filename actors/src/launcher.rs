@@ -1,7 +1,9 @@
-//! Starts worker processes, loads models into them and moves them onto instances.
+//! Starts workers, loads models into them and moves them onto instances.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -105,10 +107,32 @@ pub fn one_line(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Starts workers; shared by the actors.
-pub struct Launcher {
+/// A worker being started: resolves when it has said hello.
+pub type Spawning = Pin<Box<dyn Future<Output = Result<(WorkerHandle, WorkerExit), SpawnError>> + Send>>;
+
+/// Where blank workers come from.
+pub trait Spawn: Send + Sync {
+    /// Starts one; `name` is for logs.
+    fn spawn(&self, name: &str) -> Spawning;
+}
+
+/// Workers that are processes of this host.
+#[derive(Clone, Debug)]
+pub struct Processes {
     /// The `migrator-worker` binary.
     pub binary: PathBuf,
+}
+
+impl Spawn for Processes {
+    fn spawn(&self, name: &str) -> Spawning {
+        Box::pin(Worker::spawn(SpawnOptions::new(&self.binary, name)))
+    }
+}
+
+/// Starts workers; shared by the actors.
+pub struct Launcher {
+    /// Where blank workers come from.
+    pub workers: Box<dyn Spawn>,
     /// Where processes are put.
     pub device: Arc<dyn Device>,
     /// Where models are.
@@ -126,14 +150,14 @@ pub struct Launcher {
 
 impl std::fmt::Debug for Launcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Launcher").field("binary", &self.binary).field("tenants", &self.tenants).finish_non_exhaustive()
+        f.debug_struct("Launcher").field("tenants", &self.tenants).finish_non_exhaustive()
     }
 }
 
 impl Launcher {
     /// Keeps `spare_limit` blank workers ready once [`Launcher::refill`] was called.
     pub fn new(
-        binary: PathBuf,
+        workers: Box<dyn Spawn>,
         device: Arc<dyn Device>,
         store: Arc<Store>,
         runtime: Handle,
@@ -141,7 +165,7 @@ impl Launcher {
         spare_limit: usize,
     ) -> Launcher {
         let (stash, spares) = (Mutex::default(), Mutex::default());
-        Launcher { binary, device, store, runtime, tenants, stash, spares, spare_limit }
+        Launcher { workers, device, store, runtime, tenants, stash, spares, spare_limit }
     }
 
     /// Starts a worker in the staging area, with the newest complete version loaded and warm when the task is inference.
@@ -245,8 +269,7 @@ impl Launcher {
 
     async fn spawn(&self, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
         let name = self.tenants[tenant.index()].tenant.clone();
-        let options = SpawnOptions::new(&self.binary, &name);
-        let spawned = self.runtime.spawn(Worker::spawn(options)).await?;
+        let spawned = self.runtime.spawn(self.workers.spawn(&name)).await?;
         spawned.map_err(|source| LaunchError::Spawn { tenant: name, source })
     }
 

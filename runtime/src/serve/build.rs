@@ -7,7 +7,7 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use migrator_actors::clock::Clock;
 use migrator_actors::coordinator::{CoordinatorActor, CoordinatorParts, Halt};
-use migrator_actors::launcher::{Launcher, TenantModel};
+use migrator_actors::launcher::{Launcher, Processes, TenantModel};
 use migrator_actors::message::SampleStore;
 use migrator_actors::migration::{MigrationActor, Shutdown, TenantActors};
 use migrator_actors::retraining::{ExportSpec, RetrainingActor, RetrainingParts};
@@ -81,7 +81,8 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Setup> {
     let models = config.tenants.iter().map(|tenant| TenantModel { tenant: tenant.name.clone(), spec: tenant.model.clone() }).collect();
     let spares = if config.planner.preload { config.planner.spares as usize } else { 0 };
     let runtime = runtime_of(&arbiters[0]).await?;
-    let launcher = Arc::new(Launcher::new(super::worker_binary()?, Arc::clone(&device), Arc::clone(&store), runtime, models, spares));
+    let workers = Box::new(Processes { binary: super::worker_binary()? });
+    let launcher = Arc::new(Launcher::new(workers, Arc::clone(&device), Arc::clone(&store), runtime, models, spares));
     let mut measured = Vec::new();
     for (index, tenant) in config.tenants.iter().enumerate() {
         measured.push(measure(&launcher, TenantId(index as u16), tenant).await?);

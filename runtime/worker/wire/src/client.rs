@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -93,13 +93,17 @@ impl Worker {
         process::spawn(options).await
     }
 
-    /// Talks to a worker that is no child process, e.g. a fake one in a test, over a connected stream. Its exit is the
-    /// end of the stream.
+    /// Talks to a worker that is no child process, e.g. a fake one in a test, over the two halves of a connected stream. Its exit is
+    /// the end of the stream.
     ///
     /// # Errors
     /// As for [`Worker::spawn`].
-    pub async fn attach(stream: UnixStream, options: SpawnOptions) -> Result<(WorkerHandle, WorkerExit), SpawnError> {
-        process::attach(stream, options).await
+    pub async fn attach<R, W>(read: R, write: W, options: SpawnOptions) -> Result<(WorkerHandle, WorkerExit), SpawnError>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        process::connect(read, write, options, None).await
     }
 }
 

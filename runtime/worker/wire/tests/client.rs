@@ -50,7 +50,8 @@ async fn attach_raw(options: SpawnOptions, serve: impl FnOnce(Peer) + Send + 'st
         serve(Peer { reader: FrameReader::new(reader), writer: FrameWriter::new(writer), raw: theirs });
     });
     ours.set_nonblocking(true).unwrap();
-    (Worker::attach(UnixStream::from_std(ours).unwrap(), options).await, thread)
+    let (read, write) = UnixStream::from_std(ours).unwrap().into_split();
+    (Worker::attach(read, write, options).await, thread)
 }
 
 /// The same, after the greeting.

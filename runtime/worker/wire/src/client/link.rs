@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::io::BufReader;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::debug;
@@ -22,7 +21,7 @@ const PROGRESS: usize = 64;
 /// Frames joined into one system call at most.
 const BURST: usize = 16;
 
-pub(super) type Reader = FrameReader<BufReader<OwnedReadHalf>>;
+pub(super) type Reader<R> = FrameReader<BufReader<R>>;
 
 /// The sending end; dropping it closes the worker's input, which ends the worker.
 #[derive(Debug)]
@@ -43,7 +42,11 @@ pub(super) struct LinkEnd {
 
 impl Link {
     /// Ids begin at `first`.
-    pub(super) fn start(reader: Reader, writer: OwnedWriteHalf, queue: usize, first: u64) -> (Link, LinkEnd) {
+    pub(super) fn start<R, W>(reader: Reader<R>, writer: W, queue: usize, first: u64) -> (Link, LinkEnd)
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
         let waiting = Arc::new(Waiting::default());
         let (outgoing, frames) = mpsc::channel(queue.max(1));
         let (break_it, broken) = mpsc::channel(2);
@@ -167,8 +170,8 @@ impl Drop for Ticket<'_> {
     }
 }
 
-async fn write(
-    mut stream: OwnedWriteHalf,
+async fn write<W: AsyncWrite + Unpin>(
+    mut stream: W,
     mut frames: mpsc::Receiver<Rope>,
     waiting: Arc<Waiting>,
     broken: mpsc::Sender<Option<FrameError>>,
@@ -186,7 +189,7 @@ async fn write(
     }
 }
 
-async fn read(mut reader: Reader, waiting: Arc<Waiting>, broken: mpsc::Sender<Option<FrameError>>) {
+async fn read<R: AsyncRead + Unpin>(mut reader: Reader<R>, waiting: Arc<Waiting>, broken: mpsc::Sender<Option<FrameError>>) {
     let cause = loop {
         match reader.read::<FromWorker>().await {
             Ok(Some((id, message, payload))) => waiting.deliver(id, message, payload),

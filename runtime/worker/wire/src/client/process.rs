@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,19 +45,21 @@ pub(super) async fn spawn(options: SpawnOptions) -> Result<(WorkerHandle, Worker
     let child = inherit::spawn_with(command, &theirs).map_err(start)?;
     drop(theirs);
     let process = Process::new(child, &options.name, kernel_kills);
-    connect(stream, options, Some(process)).await
+    let (read, write) = stream.into_split();
+    connect(read, write, options, Some(process)).await
 }
 
-pub(super) async fn attach(stream: UnixStream, options: SpawnOptions) -> Result<(WorkerHandle, WorkerExit), SpawnError> {
-    connect(stream, options, None).await
-}
-
-async fn connect(
-    stream: UnixStream,
+/// Greets whoever is at the other end; without a process its exit is the end of the stream.
+pub(super) async fn connect<R, W>(
+    read: R,
+    mut write: W,
     options: SpawnOptions,
     mut process: Option<Process>,
-) -> Result<(WorkerHandle, WorkerExit), SpawnError> {
-    let (read, mut write) = stream.into_split();
+) -> Result<(WorkerHandle, WorkerExit), SpawnError>
+where
+    R: AsyncRead + Unpin + Send + 'static,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     let mut reader = FrameReader::new(BufReader::with_capacity(READ_AHEAD, read));
     let within = options.deadlines.hello;
     let hello = timeout(within, greet(&mut reader, &mut write)).await.unwrap_or(Err(SpawnError::Deadline { within }));
@@ -81,7 +83,11 @@ async fn connect(
     Ok((WorkerHandle { inner }, WorkerExit { receiver }))
 }
 
-async fn greet(reader: &mut Reader, write: &mut tokio::net::unix::OwnedWriteHalf) -> Result<(u32, String), SpawnError> {
+async fn greet<R, W>(reader: &mut Reader<R>, write: &mut W) -> Result<(u32, String), SpawnError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let mut rope = Rope::default();
     rope.push(0, &ToWorker::Hello { protocol: PROTOCOL }, Vec::new()).map_err(SpawnError::Protocol)?;
     // A worker that cannot be written to has ended, or has said why not; reading tells.
@@ -107,7 +113,7 @@ async fn refuse(error: SpawnError, process: Option<Process>) -> SpawnError {
 }
 
 /// A child process and what it says.
-struct Process {
+pub(super) struct Process {
     child: Child,
     kernel_kills: u64,
     killed: bool,
