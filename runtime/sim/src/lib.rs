@@ -1,7 +1,7 @@
 //! A host on virtual time: the machines of `migrator-machine` and the policies of `migrator-solver`, driven by events instead of actors.
 //!
 //! Pure: knows nothing of clocks, files, threads or libtorch; one seed decides everything. Read in the order [`setup`] (what is simulated),
-//! [`simulate()`] (how), [`run`] (what came of it).
+//! [`learn`] (how accurate models are), [`simulate()`] (how), [`run`] (what came of it).
 #![forbid(unsafe_code)]
 
 pub mod learn;

@@ -29,8 +29,10 @@ pub struct Setup {
     pub planning: Planning,
     /// How the migration machine carries plans out.
     pub migration: MigrationConfig,
-    /// What goes wrong, by time.
+    /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Whether the invariants of all that an event touched are checked after every event, as tests want it, or once a simulated second.
+    pub check_always: bool,
 }
 
 /// How the coordinator plans: what `CoordinatorConfig` wants beyond the tenants.
@@ -80,7 +82,7 @@ pub struct TenantSetup {
     pub slo_ms: f64,
     /// Worth of its good answers relative to the others'.
     pub weight: f64,
-    /// Fewest requests/s it keeps.
+    /// Fewest requests/s it keeps; the live server gives every tenant at least 1, or it could be left without an instance.
     pub floor_rps: f64,
     /// Most rows in one batch.
     pub max_batch: u32,
@@ -118,7 +120,7 @@ pub struct Learning {
     pub curve: (f64, f64),
     /// Passes over the samples.
     pub epochs: u32,
-    /// Samples of a retraining.
+    /// Samples of a retraining; it begins once half of them are there, and its passes then count for half.
     pub samples: u64,
     /// Seconds of one sample and epoch, by profile; infinite = does not fit.
     pub sample_s: Vec<f64>,
@@ -157,6 +159,8 @@ pub struct StepTimes {
     pub bind_s: f64,
     /// Opening it for work.
     pub admit_s: f64,
+    /// Until a retraining that is paused has written its checkpoint; its instance waits for it.
+    pub checkpoint_s: f64,
     /// Spread of all of these and of loads: the standard deviation of their logarithm.
     pub jitter: f64,
 }
