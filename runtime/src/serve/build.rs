@@ -1,4 +1,4 @@
-//! Device, store, samples, workers' launcher and actors of one configuration.
+//! What a server stands on, and the actors of one configuration on top of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use migrator_actors::clock::Clock;
 use migrator_actors::coordinator::{CoordinatorActor, CoordinatorParts, Halt};
-use migrator_actors::launcher::{Launcher, Processes, TenantModel};
+use migrator_actors::launcher::{Launcher, Processes, Spawn, TenantModel};
 use migrator_actors::message::SampleStore;
 use migrator_actors::migration::{MigrationActor, Shutdown, TenantActors};
 use migrator_actors::retraining::{ExportSpec, RetrainingActor, RetrainingParts};
@@ -34,14 +34,45 @@ use crate::storage::SqliteSamples;
 /// A tenant without any instance could not answer its next request for seconds, so each keeps at least the smallest one that fits.
 const ALWAYS_RPS: f64 = 1.0;
 
+/// What a server stands on.
+pub struct Host {
+    /// What is cut into instances.
+    pub device: Arc<dyn Device>,
+    /// Where blank workers come from.
+    pub workers: Box<dyn Spawn>,
+    /// Where labelled samples go.
+    pub samples: Arc<dyn SampleStore>,
+    /// The thread that tenants answer requests on.
+    pub tenants: ArbiterHandle,
+}
+
+impl Host {
+    /// This machine, as the configuration wants it used.
+    ///
+    /// # Errors
+    /// One that names what could not be set up.
+    pub fn of(config: &Config) -> anyhow::Result<Host> {
+        let device = device(&config.device)?;
+        tracing::info!("device: {}", device.describe());
+        Ok(Host {
+            device: Arc::new(device),
+            workers: Box::new(Processes { binary: super::worker_binary()? }),
+            samples: Arc::new(SqliteSamples::open(&config.server.samples_file(), config.retraining.stored_samples)?),
+            tenants: Arbiter::new().handle(),
+        })
+    }
+}
+
 /// The running server, less its front.
-pub(super) struct Setup {
+pub struct Setup {
+    /// By the tenant's name.
     pub fronts: BTreeMap<String, Arc<dyn TenantFront>>,
+    /// What the outside may see.
     pub view: watch::Receiver<Arc<View>>,
     coordinator: Addr<CoordinatorActor>,
     migration: Addr<MigrationActor>,
     tenants: Vec<TenantActors>,
-    arbiters: Vec<Arbiter>,
+    arbiter: ArbiterHandle,
 }
 
 impl Setup {
@@ -57,9 +88,7 @@ impl Setup {
             let _ = actors.tenant.send(Close).await;
         }
         let _ = self.migration.send(Shutdown).await;
-        for arbiter in self.arbiters {
-            arbiter.stop();
-        }
+        self.arbiter.stop();
     }
 }
 
@@ -71,17 +100,15 @@ struct Measured {
 }
 
 /// Sets everything up; workers have measured each model when this returns, and the first plan is about to be made.
-pub(super) async fn build(config: &Config) -> anyhow::Result<Setup> {
-    let device = Arc::new(device(&config.device)?);
-    tracing::info!("device: {}", device.describe());
-    let device: Arc<dyn Device> = device;
+///
+/// # Errors
+/// One that names what could not be set up.
+pub async fn build(config: &Config, host: Host) -> anyhow::Result<Setup> {
+    let Host { device, workers, samples, tenants: arbiter } = host;
     let store = Arc::new(Store::open(&config.server.models_dir())?);
-    let samples: Arc<dyn SampleStore> = Arc::new(SqliteSamples::open(&config.server.samples_file(), config.retraining.stored_samples)?);
-    let arbiters = vec![Arbiter::new()];
     let models = config.tenants.iter().map(|tenant| TenantModel { tenant: tenant.name.clone(), spec: tenant.model.clone() }).collect();
     let spares = if config.planner.preload { config.planner.spares as usize } else { 0 };
-    let runtime = runtime_of(&arbiters[0]).await?;
-    let workers = Box::new(Processes { binary: super::worker_binary()? });
+    let runtime = runtime_of(&arbiter).await?;
     let launcher = Arc::new(Launcher::new(workers, Arc::clone(&device), Arc::clone(&store), runtime, models, spares));
     let mut measured = Vec::new();
     for (index, tenant) in config.tenants.iter().enumerate() {
@@ -89,7 +116,7 @@ pub(super) async fn build(config: &Config) -> anyhow::Result<Setup> {
     }
     launcher.refill();
     let builder = Builder { config, clock: Clock::start(), launcher, store, samples, gpus: device.gpus(), measured };
-    builder.actors(arbiters)
+    builder.actors(arbiter)
 }
 
 fn device(config: &DeviceConfig) -> anyhow::Result<CpuDevice> {
@@ -109,7 +136,7 @@ fn device(config: &DeviceConfig) -> anyhow::Result<CpuDevice> {
     CpuDevice::new(options).context("the cpu device could not be set up")
 }
 
-async fn runtime_of(arbiter: &Arbiter) -> anyhow::Result<Handle> {
+async fn runtime_of(arbiter: &ArbiterHandle) -> anyhow::Result<Handle> {
     let (tell, told) = oneshot::channel();
     arbiter.spawn(async move {
         let _ = tell.send(Handle::current());
@@ -146,14 +173,14 @@ struct Builder<'c> {
 }
 
 impl Builder<'_> {
-    fn actors(self, arbiters: Vec<Arbiter>) -> anyhow::Result<Setup> {
+    fn actors(self, arbiter: ArbiterHandle) -> anyhow::Result<Setup> {
         let names: Vec<&str> = self.config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
         migrator_actors::meter::register(&names);
         let mut fronts: BTreeMap<String, Arc<dyn TenantFront>> = BTreeMap::new();
         let mut tenants = Vec::new();
         for (index, tenant) in self.config.tenants.iter().enumerate() {
             let (spec, flags) = (Arc::new(tenant.model.clone()), Arc::new(TenantFlags::default()));
-            let address = self.tenant(index, tenant, &spec, &flags, &arbiters[index % arbiters.len()]);
+            let address = self.tenant(index, tenant, &spec, &flags, &arbiter);
             let retraining = self.retraining(index, tenant, &spec, address.clone())?.start();
             fronts.insert(tenant.name.clone(), Arc::new(ActorFront { address: address.clone(), spec, flags }));
             tenants.push(TenantActors { tenant: address, retraining });
@@ -170,7 +197,7 @@ impl Builder<'_> {
             view,
         };
         let coordinator = CoordinatorActor::new(parts).start();
-        Ok(Setup { fronts, view: seen, coordinator, migration, tenants, arbiters })
+        Ok(Setup { fronts, view: seen, coordinator, migration, tenants, arbiter })
     }
 
     fn tenant(
@@ -179,7 +206,7 @@ impl Builder<'_> {
         tenant: &TenantConfig,
         spec: &Arc<ModelSpec>,
         flags: &Arc<TenantFlags>,
-        arbiter: &Arbiter,
+        arbiter: &ArbiterHandle,
     ) -> Addr<TenantActor> {
         let parts = TenantParts {
             id: TenantId(index as u16),
@@ -197,7 +224,7 @@ impl Builder<'_> {
             samples: Arc::clone(&self.samples),
             flags: Arc::clone(flags),
         };
-        TenantActor::start_in_arbiter(&arbiter.handle(), |_| TenantActor::new(parts))
+        TenantActor::start_in_arbiter(arbiter, |_| TenantActor::new(parts))
     }
 
     fn retraining(

@@ -1,6 +1,6 @@
 //! `migrator serve`: everything wired together, from the first log line to the last.
 
-mod build;
+pub mod build;
 mod front;
 mod stop;
 
@@ -43,7 +43,7 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let mut signals = stop::Signals::listen()?;
     let prometheus = recorder()?;
     let setup = tokio::select! {
-        setup = build::build(&config) => setup?,
+        setup = start(&config) => setup?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped while starting");
             return Ok(ExitCode::SUCCESS);
@@ -77,6 +77,10 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     stop::drain(setup, handles, config.server.drain_s, signals).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn start(config: &Config) -> anyhow::Result<build::Setup> {
+    build::build(config, build::Host::of(config)?).await
 }
 
 fn recorder() -> anyhow::Result<PrometheusHandle> {
