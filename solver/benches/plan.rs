@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use migrator_instances::snapshot::future;
 use migrator_instances::{Known, Spec, Window, problem, snapshot, window};
+use migrator_solver::problem::Scenario;
 use migrator_solver::{
     Generation, InstanceId, InstanceState, Outcome, Planner, PolicyName, Problem, SolveOptions, Task, TaskKind, TenantId,
 };
@@ -88,7 +89,7 @@ fn warm(gpus: usize, tenants: usize, windows: u64) {
         let (mut planner, mut known) = (Planner::default(), Known::start(&window));
         for second in 0..window.seconds {
             known.second = second;
-            known.demand = window.tenants.iter().map(|tenant| future(&window, tenant, second)).collect();
+            known.demand = window.tenants.iter().map(|tenant| Scenario::certain(future(&window, tenant, second))).collect();
             let now = problem(&window, &known);
             let options = SolveOptions { mip_gap: 0.003, time_limit_ms: 1000, ..SolveOptions::new(Generation(1 + second as u64)) };
             let (ms, outcome) = timed(&mut planner, &now, &options);

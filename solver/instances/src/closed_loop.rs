@@ -2,6 +2,7 @@
 //! section 2: requests are served in their second or lost, an instance's capacity counts for the part of the second it is ready.
 
 use migrator_solver::clairvoyant;
+use migrator_solver::problem::Scenario;
 use migrator_solver::{Forecaster, Generation, Outcome, Plan, Problem, SolveOptions, Task, TaskKind, TenantId, audit_after};
 
 use crate::host::{Execution, Host};
@@ -104,7 +105,7 @@ impl<'a> Loop<'a> {
             Foresight::Forecast(make) => window.tenants.iter().map(|_| make()).collect(),
         };
         for (forecaster, tenant) in forecasters.iter_mut().zip(&window.tenants) {
-            tenant.arrivals[..LEAD_S].iter().for_each(|&count| forecaster.observe(count));
+            tenant.history.iter().chain(&tenant.arrivals[..LEAD_S]).for_each(|&count| forecaster.observe(count));
         }
         let host = Host::new(conditions.execution);
         let known = Known::start(window);
@@ -115,7 +116,7 @@ impl<'a> Loop<'a> {
     fn start(&mut self, planner: &mut Planner) {
         let due = std::mem::replace(&mut self.known.work_left, vec![None; self.window.tenants.len()]);
         let mean = |arrivals: &[f64]| arrivals[LEAD_S - 60..LEAD_S].iter().sum::<f64>() / 60.0;
-        self.known.demand = self.window.tenants.iter().map(|tenant| vec![mean(&tenant.arrivals)]).collect();
+        self.known.demand = self.window.tenants.iter().map(|tenant| Scenario::certain(vec![mean(&tenant.arrivals)])).collect();
         let options = self.options();
         let outcome = planner(&problem(self.window, &self.known), None, &options);
         self.host.install(&outcome.plan);
@@ -151,13 +152,13 @@ impl<'a> Loop<'a> {
         self.previous = Some(outcome.plan);
     }
 
-    fn demand(&self, second: usize) -> Vec<Vec<f64>> {
+    fn demand(&self, second: usize) -> Vec<Vec<Scenario>> {
         let tenants = self.window.tenants.iter().enumerate();
         let horizon = self.window.seconds - second + 60;
         tenants
             .map(|(index, tenant)| match self.forecasters.get(index) {
-                Some(forecaster) => forecaster.forecast(horizon),
-                None => future(self.window, tenant, second),
+                Some(forecaster) => forecaster.scenarios(horizon),
+                None => Scenario::certain(future(self.window, tenant, second)),
             })
             .collect()
     }

@@ -3,7 +3,7 @@
 use migrator_mig::Catalog;
 
 use crate::rng::Rng;
-use crate::window::{LEAD_S, TRAIL_S, Times, Truth, Window, Work};
+use crate::window::{HISTORY_S, LEAD_S, TRAIL_S, Times, Truth, Window, Work};
 
 /// Which windows to draw.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +57,8 @@ pub fn window(spec: &Spec, seed: u64) -> Window {
     let all: f64 = shares.iter().sum();
     let tenants = shares.iter().enumerate().map(|(index, share)| {
         let mut rng = Rng::part(seed, index as u64 + 1);
-        tenant(&mut rng, index, spec.seconds, load * share / all)
+        let mut past = Rng::part(seed, index as u64 + (1 << 33));
+        tenant(&mut rng, &mut past, index, spec.seconds, load * share / all)
     });
     let times =
         Times { drain_s: 0.1, destroy_s: 0.1, create_s: 0.2, handover_s: if spec.preload { 0.3 } else { 0.0 }, preload: spec.preload };
@@ -69,14 +70,16 @@ fn seven_slices() -> Catalog {
 }
 
 /// A tenant whose mean demand keeps `slices` compute slices busy.
-fn tenant(rng: &mut Rng, index: usize, seconds: usize, slices: f64) -> Truth {
+fn tenant(rng: &mut Rng, past: &mut Rng, index: usize, seconds: usize, slices: f64) -> Truth {
     // Lognormal base rate of 50 to 2000 requests/s.
     let base_rps = (5.75 + 0.9 * rng.normal()).exp().clamp(50.0, 2000.0);
-    let arrivals = arrivals(rng, base_rps, LEAD_S + seconds + TRAIL_S);
+    let wave = Wave::new(rng, base_rps);
+    let arrivals = wave.arrivals(rng, 0, LEAD_S + seconds + TRAIL_S);
     let mean_rps = arrivals.iter().sum::<f64>() / arrivals.len() as f64;
     let accuracy = rng.uniform(0.55, 0.75);
     Truth {
         name: format!("t{index}"),
+        history: wave.arrivals(past, -(HISTORY_S as i64), HISTORY_S),
         arrivals,
         slice_rps: mean_rps / slices.max(1e-3),
         exponent: rng.uniform(0.65, 0.95),
@@ -101,20 +104,35 @@ fn work(rng: &mut Rng, seconds: usize, accuracy: f64) -> Work {
 }
 
 /// Base × (1 + sinus) × bursts × 8 % noise, then Poisson.
-fn arrivals(rng: &mut Rng, base_rps: f64, seconds: usize) -> Vec<f64> {
-    let (period_s, amplitude, phase) = (rng.uniform(60.0, 400.0), rng.uniform(0.2, 0.6), rng.uniform(0.0, std::f64::consts::TAU));
-    let (mut burst, mut left_s) = (1.0, 0);
-    let mut second = |t: usize| {
-        if left_s == 0 && rng.chance(0.02) {
-            (burst, left_s) = (rng.uniform(1.5, 3.0), 3 + rng.index(13));
-        }
-        let factor = if left_s > 0 { burst } else { 1.0 };
-        left_s = left_s.saturating_sub(1);
-        let wave = 1.0 + amplitude * (std::f64::consts::TAU * t as f64 / period_s + phase).sin();
-        let noise = (1.0 + 0.08 * rng.normal()).max(0.0);
-        rng.poisson(base_rps * wave * factor * noise)
-    };
-    (0..seconds).map(&mut second).collect()
+struct Wave {
+    base_rps: f64,
+    period_s: f64,
+    amplitude: f64,
+    phase: f64,
+}
+
+impl Wave {
+    fn new(rng: &mut Rng, base_rps: f64) -> Wave {
+        let (period_s, amplitude, phase) = (rng.uniform(60.0, 400.0), rng.uniform(0.2, 0.6), rng.uniform(0.0, std::f64::consts::TAU));
+        Wave { base_rps, period_s, amplitude, phase }
+    }
+
+    /// Arrivals of `seconds` seconds from second `first` on.
+    fn arrivals(&self, rng: &mut Rng, first: i64, seconds: usize) -> Vec<f64> {
+        let (mut burst, mut left_s) = (1.0, 0);
+        let mut second = |t: usize| {
+            if left_s == 0 && rng.chance(0.02) {
+                (burst, left_s) = (rng.uniform(1.5, 3.0), 3 + rng.index(13));
+            }
+            let factor = if left_s > 0 { burst } else { 1.0 };
+            left_s = left_s.saturating_sub(1);
+            let at_s = (first + t as i64) as f64;
+            let wave = 1.0 + self.amplitude * (std::f64::consts::TAU * at_s / self.period_s + self.phase).sin();
+            let noise = (1.0 + 0.08 * rng.normal()).max(0.0);
+            rng.poisson(self.base_rps * wave * factor * noise)
+        };
+        (0..seconds).map(&mut second).collect()
+    }
 }
 
 #[cfg(test)]

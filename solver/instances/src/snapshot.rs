@@ -16,8 +16,8 @@ pub struct Known {
     pub second: usize,
     /// Instances by GPU, by start.
     pub instances: Vec<Vec<InstanceState>>,
-    /// Forecast by tenant, requests/s for each second from now.
-    pub demand: Vec<Vec<f64>>,
+    /// What may arrive, by tenant.
+    pub demand: Vec<Vec<Scenario>>,
     /// Share of each tenant's retraining that is left, 0..1; `None` = published or never due.
     pub work_left: Vec<Option<f64>>,
     /// Accuracy in service, by tenant.
@@ -30,7 +30,7 @@ impl Known {
         Known {
             second: 0,
             instances: vec![Vec::new(); window.gpus.len()],
-            demand: window.tenants.iter().map(|tenant| future(window, tenant, 0)).collect(),
+            demand: window.tenants.iter().map(|tenant| Scenario::certain(future(window, tenant, 0))).collect(),
             work_left: window.tenants.iter().map(|tenant| tenant.retraining.map(|_| 1.0)).collect(),
             accuracy: window.tenants.iter().map(|tenant| tenant.accuracy).collect(),
         }
@@ -73,7 +73,7 @@ fn tenant(window: &Window, known: &Known, index: usize) -> TenantState {
     TenantState {
         name: truth.name.clone(),
         weight: 1.0,
-        demand: Scenario::certain(known.demand[index].clone()),
+        demand: known.demand[index].clone(),
         capacity_rps: window.models.iter().map(|catalog| truth.capacity_rps(catalog)).collect(),
         memory_mib: 0,
         backlog: 0.0,
@@ -89,7 +89,7 @@ fn tenant(window: &Window, known: &Known, index: usize) -> TenantState {
 pub fn snapshot(window: &Window, second: usize, seed: u64) -> Problem {
     let mut rng = Rng::part(seed, 1 << 32);
     let mut known = Known { second, ..Known::start(window) };
-    known.demand = window.tenants.iter().map(|tenant| future(window, tenant, second)).collect();
+    known.demand = window.tenants.iter().map(|tenant| Scenario::certain(future(window, tenant, second))).collect();
     let over = second as f64 / window.seconds.max(1) as f64;
     for (index, truth) in window.tenants.iter().enumerate() {
         let Some(work) = truth.retraining else { continue };

@@ -9,6 +9,8 @@ use crate::rng::Rng;
 pub const LEAD_S: usize = 120;
 /// Seconds of arrivals after it: near its end planners look into the next one.
 pub const TRAIL_S: usize = 60;
+/// Seconds before the lead that a forecaster has seen too.
+pub const HISTORY_S: usize = 900;
 
 /// A window and the host it is served on.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +47,8 @@ pub struct Times {
 pub struct Truth {
     /// Name.
     pub name: String,
+    /// Arrivals of the seconds before those: what a server that has been running for a while has seen.
+    pub history: Vec<f64>,
     /// Arrivals of each second, from [`LEAD_S`] before the window to [`TRAIL_S`] after it.
     pub arrivals: Vec<f64>,
     /// Requests/s of one compute slice within the SLO, where it fits.
@@ -124,11 +128,16 @@ impl Window {
         for (index, (tenant, trace)) in window.tenants.iter_mut().zip(traces.iter().cycle()).enumerate() {
             let mut rng = Rng::part(seed, index as u64 + 77);
             let (length, mean) = (tenant.arrivals.len(), |counts: &[f64]| counts.iter().sum::<f64>() / counts.len().max(1) as f64);
-            // A part in which less than half as much as usual arrives tells little: the first of eight that is not like that.
-            let parts: Vec<Vec<f64>> = (0..8).map(|_| part(trace, rng.index(trace.len()), length)).collect();
-            let found = parts.iter().find(|part| mean(part) >= 0.5 * mean(trace)).unwrap_or(&parts[0]);
+            // A part in which less than half as much as usual arrives tells little: the first of eight that is not like that, or the busiest.
+            let parts: Vec<(usize, Vec<f64>)> =
+                (0..8).map(|_| rng.index(trace.len())).map(|start| (start, part(trace, start, length))).collect();
+            let busiest = || parts.iter().max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)));
+            let Some((start, found)) = parts.iter().find(|(_, part)| mean(part) >= 0.5 * mean(trace)).or_else(busiest) else { continue };
             let factor = mean(&tenant.arrivals) / mean(found).max(1e-9);
             tenant.arrivals = found.iter().map(|count| count * factor).collect();
+            // Never so much that going round the trace's end would show what is still to come.
+            let seen = HISTORY_S.min(trace.len().saturating_sub(length));
+            tenant.history = part(trace, start + trace.len() - seen, seen).iter().map(|count| count * factor).collect();
         }
         window
     }
@@ -170,6 +179,7 @@ mod tests {
         let work = Work { slice_s: 100.0, exponent: 1.0, least_slices: 2, accuracy_after: 0.9, restore_s: 3.0 };
         let truth = Truth {
             name: "t".to_owned(),
+            history: Vec::new(),
             arrivals: vec![1.0; LEAD_S + 2],
             slice_rps: 10.0,
             exponent: 1.0,

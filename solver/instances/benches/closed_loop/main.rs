@@ -2,9 +2,14 @@
 //!
 //! Sections: `synthetic`, `real`, `solver`, `forecast`, `horizon`, `every`, `gain`, `dwell`; without one, all. `MIGRATOR_WINDOWS` sets the number
 //! of windows at 1 × 4 (an eighth of it at 8 × 16), `MIGRATOR_SIZE` one of `1x4` and `8x16`, `MIGRATOR_DATA` where `arrivals/common` is.
+//! Section `forecast` takes `MIGRATOR_FORECASTS` and `MIGRATOR_CLASSES`, names separated by commas (`docs/forecasting.md`).
 
+mod accuracy;
+mod ets;
+mod forecast;
 mod measure;
 mod section;
+mod trace;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use migrator_instances::closed_loop::{Conditions, Run, run, upper_bound};
-use migrator_instances::window::parse_trace;
 use migrator_instances::{Spec, Window, window};
 use migrator_solver::solve::Planner;
 use migrator_solver::{Outcome, Plan, Problem, SolveOptions};
@@ -19,6 +18,8 @@ pub struct Case {
 pub struct Mean {
     /// Goodput ÷ UB*, mean over the windows.
     pub share: f64,
+    /// The same by window.
+    pub shares: Vec<f64>,
     pub missed: u32,
     /// Per window.
     pub starts: f64,
@@ -70,6 +71,7 @@ impl Case {
             assert_eq!(defects, 0, "illegal plans in window {index}");
             assert!(goodput <= *bound, "window {index}: {goodput} is above the bound {bound}");
             mean.share += goodput / bound / count;
+            mean.shares.push(goodput / bound);
             mean.missed += missed;
             mean.starts += f64::from(starts) / count;
             mean.transitions += f64::from(transitions) / count;
@@ -116,18 +118,14 @@ impl Mean {
 
 pub const COLUMNS: &str = "goodput ÷ UB* | missed / windows | starts per window | solve ms p50 / p90 / p99 / max";
 
-fn windows(gpus: usize) -> u64 {
-    let wanted = std::env::var("MIGRATOR_WINDOWS").ok().and_then(|text| text.parse().ok()).unwrap_or(16);
-    if gpus > 1 { (wanted / 8).max(1) } else { wanted }
+/// The names that a variable lists, separated by commas; `None` = all.
+pub fn wanted(variable: &str) -> Option<Vec<String>> {
+    let names = std::env::var(variable).ok()?;
+    Some(names.split(',').map(|name| name.trim().to_owned()).collect())
 }
 
-/// The traces with at least two arrivals per second; fewer do not become demand for a GPU by multiplication. `None` when they are not there.
-pub fn traces() -> Option<Vec<Vec<f64>>> {
-    let root = std::env::var("MIGRATOR_DATA").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").to_owned());
-    let mut files: Vec<_> =
-        std::fs::read_dir(format!("{root}/arrivals/common")).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.sort();
-    let counts = files.iter().filter_map(|file| parse_trace(&std::fs::read_to_string(file).ok()?));
-    let busy: Vec<Vec<f64>> = counts.filter(|counts| counts.iter().sum::<f64>() >= 2.0 * counts.len() as f64).collect();
-    (!busy.is_empty()).then_some(busy)
+/// Windows of a case: as many as asked for on one GPU, an eighth of it on several.
+pub fn windows(gpus: usize) -> u64 {
+    let wanted = std::env::var("MIGRATOR_WINDOWS").ok().and_then(|text| text.parse().ok()).unwrap_or(16);
+    if gpus > 1 { (wanted / 8).max(1) } else { wanted }
 }

@@ -3,17 +3,19 @@
 use migrator_instances::Window;
 use migrator_instances::closed_loop::{Conditions, Foresight};
 use migrator_instances::host::Execution;
-use migrator_solver::forecast::{Decaying, Ewma, Holt, LastValue, SlidingQuantile};
+use migrator_solver::forecast::ForecastName;
 use migrator_solver::{Forecaster, SolveOptions};
 
-use crate::measure::{COLUMNS, Case, Mean, traces};
+use crate::forecast;
+use crate::measure::{COLUMNS, Case, Mean};
+use crate::trace::traces;
 
 /// By name.
 pub const ALL: [(&str, fn()); 8] = [
     ("solver", solver),
     ("synthetic", synthetic),
     ("real", real),
-    ("forecast", forecast),
+    ("forecast", forecast::goodput),
     ("horizon", horizon),
     ("every", every),
     ("gain", gain),
@@ -28,7 +30,7 @@ fn sizes() -> Vec<(usize, usize)> {
 }
 
 fn default_forecaster() -> Box<dyn Forecaster> {
-    Box::new(Decaying::default())
+    ForecastName::default().make()
 }
 
 fn head(what: &str) {
@@ -39,14 +41,15 @@ fn line(name: &str, case: &Case, mean: &Mean) {
     println!("| {name} | {} |", mean.row(case.windows.len()));
 }
 
-fn preloaded(window: &Window) -> Window {
+/// As [`Window`], with workers loaded before the switch and handed over in 0.3 s.
+pub fn preloaded(window: &Window) -> Window {
     let mut window = window.clone();
     (window.times.preload, window.times.handover_s) = (true, 0.3);
     window
 }
 
 /// One thing at a time, as the coordinator does it: what is staged for a switch is not given up for a second thought.
-fn one_at_a_time(foresight: Foresight) -> Conditions {
+pub fn one_at_a_time(foresight: Foresight) -> Conditions {
     Conditions { foresight, dwell_s: Some(0.0), ..Conditions::default() }
 }
 
@@ -100,35 +103,6 @@ fn solver() {
                 &case,
                 &case.mean(&Conditions { options, ..Conditions::default() }),
             );
-        }
-        println!();
-    }
-}
-
-type Make = Box<dyn Fn() -> Box<dyn Forecaster>>;
-
-fn forecasters() -> Vec<(&'static str, Make)> {
-    fn make<F: Forecaster + Clone + 'static>(forecaster: F) -> Make {
-        Box::new(move || Box::new(forecaster.clone()))
-    }
-    vec![
-        ("last value", make(LastValue::default())),
-        ("EWMA 5 s", make(Ewma::new(5.0))),
-        ("EWMA 30 s", make(Ewma::new(30.0))),
-        ("90 % of the last 10 s", make(SlidingQuantile::new(10, 0.9))),
-        ("Holt 5 s, 30 s", make(Holt::new(5.0, 30.0))),
-        ("decaying, EWMA 5 s → 60 s × 1.05", make(Decaying::new(5.0, 60.0, 1, 0.0, 1.05))),
-        ("decaying, the default", make(Decaying::default())),
-    ]
-}
-
-fn forecast() {
-    let mut cases = vec![Case::synthetic(1, 4)];
-    cases.extend(traces().map(|traces| Case::real(1, 4, &traces)));
-    for case in &cases {
-        head(&format!("{}, forecast", case.name));
-        for (name, make) in forecasters() {
-            line(name, case, &case.mean(&Conditions { foresight: Foresight::Forecast(&*make), ..Conditions::default() }));
         }
         println!();
     }
