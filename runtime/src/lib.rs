@@ -1,7 +1,7 @@
 //! The `migrator` program: command line, configuration, HTTP, Prometheus, storage, wiring, load generator and demo.
 //!
 //! Links no libtorch and decides nothing about plans: it connects the actors to the outside. Read in the order [`cli`],
-//! [`config`], [`plan`], [`http`], [`storage`], [`serve`], [`model`], [`load`], [`demo`].
+//! [`config`], [`plan`], [`simulate`], [`http`], [`storage`], [`serve`], [`model`], [`load`], [`demo`].
 #![forbid(unsafe_code)]
 
 pub mod cli;
@@ -13,4 +13,5 @@ pub mod log;
 pub mod model;
 pub mod plan;
 pub mod serve;
+pub mod simulate;
 pub mod storage;
