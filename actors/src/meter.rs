@@ -36,6 +36,7 @@ pub fn solved(report: &Report) {
         SolveStatus::Optimal => "optimal",
         SolveStatus::TimeLimit => "time_limit",
         SolveStatus::Greedy => "greedy",
+        SolveStatus::Rule => "rule",
         SolveStatus::Kept => "kept",
     };
     counter!("migrator_plan_solves_total", "status" => status).increment(1);

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use migrator_solver::PolicyName;
 
 /// Serves models of several tenants on one host and keeps retraining them on fresh labelled data.
 #[derive(Debug, Parser)]
@@ -90,8 +92,8 @@ pub struct PlanArgs {
     #[arg(long, env = "MIGRATOR_EXPLAIN")]
     pub explain: bool,
     /// Who plans, instead of the file's policy.
-    #[arg(long, env = "MIGRATOR_POLICY", value_name = "NAME")]
-    pub policy: Option<PlanPolicy>,
+    #[arg(long, env = "MIGRATOR_POLICY", value_name = "NAME", value_parser = planning_policy())]
+    pub policy: Option<PolicyName>,
     /// Furthest look ahead in seconds, instead of the file's.
     #[arg(long, env = "MIGRATOR_HORIZON", value_name = "N", value_parser = seconds)]
     pub horizon: Option<f64>,
@@ -103,31 +105,9 @@ pub struct PlanArgs {
     pub previous: Option<PathBuf>,
 }
 
-/// Who plans.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PlanPolicy {
-    /// The integer program.
-    Ilp,
-    /// The greedy heuristic.
-    Greedy,
-    /// Every partition and every owner; small problems only.
-    Exhaustive,
-    /// One integer program over the whole window, for comparison; slow.
-    Monolith,
-    /// Everything stays as it is.
-    Keep,
-}
-
-impl From<PlanPolicy> for migrator_solver::PolicyName {
-    fn from(policy: PlanPolicy) -> migrator_solver::PolicyName {
-        match policy {
-            PlanPolicy::Ilp => migrator_solver::PolicyName::Migrator,
-            PlanPolicy::Greedy => migrator_solver::PolicyName::Greedy,
-            PlanPolicy::Exhaustive => migrator_solver::PolicyName::Exhaustive,
-            PlanPolicy::Monolith => migrator_solver::PolicyName::Monolith,
-            PlanPolicy::Keep => migrator_solver::PolicyName::Keep,
-        }
-    }
+/// The policies that plan for a single problem.
+fn planning_policy() -> impl TypedValueParser<Value = PolicyName> {
+    PossibleValuesParser::new(PolicyName::PLANNING).try_map(|name| name.parse::<PolicyName>())
 }
 
 /// `migrator demo`.

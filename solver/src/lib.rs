@@ -33,9 +33,9 @@ mod testing;
 pub use audit::{Defect, audit, audit_after};
 pub use check::ProblemError;
 pub use forecast::Forecaster;
-pub use options::{PolicyName, SolveOptions};
+pub use options::{PolicyName, SolveOptions, UnknownPolicy};
 pub use plan::{Allocation, Generation, GpuPlan, Outcome, Plan, Report, RunnerUp, SolveStatus, TenantOutlook};
-pub use policy::{Facts, Policy, PolicyError, Sharing, TenantFacts};
+pub use policy::{Facts, Policy, PolicyError, Sharing, TenantFacts, TrainingFacts, policy};
 pub use problem::{
     GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, Task, TaskKind, TenantId, TenantState,
     TransitionCosts,

@@ -38,6 +38,72 @@ pub enum PolicyName {
     Oracle,
 }
 
+impl PolicyName {
+    /// Every policy, as listed above.
+    pub const ALL: [PolicyName; 13] = [
+        PolicyName::Migrator,
+        PolicyName::Greedy,
+        PolicyName::Exhaustive,
+        PolicyName::Monolith,
+        PolicyName::Keep,
+        PolicyName::Ekya,
+        PolicyName::Astraea,
+        PolicyName::Paris,
+        PolicyName::StaticEven,
+        PolicyName::StaticBest,
+        PolicyName::Miso,
+        PolicyName::Parvagpu,
+        PolicyName::Oracle,
+    ];
+
+    /// Names by which a server's configuration may choose; the last two only to be refused with the reason.
+    pub const LIVE: &[&str] =
+        &["migrator", "ilp", "greedy", "keep", "ekya", "astraea", "paris", "static-even", "miso", "parvagpu", "static-best", "oracle"];
+
+    /// Names of those that plan for a single problem.
+    pub const PLANNING: &[&str] =
+        &["migrator", "ilp", "greedy", "exhaustive", "monolith", "keep", "ekya", "astraea", "paris", "static-even", "miso", "parvagpu"];
+
+    /// The name, as configurations and command lines have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PolicyName::Migrator => "migrator",
+            PolicyName::Greedy => "greedy",
+            PolicyName::Exhaustive => "exhaustive",
+            PolicyName::Monolith => "monolith",
+            PolicyName::Keep => "keep",
+            PolicyName::Ekya => "ekya",
+            PolicyName::Astraea => "astraea",
+            PolicyName::Paris => "paris",
+            PolicyName::StaticEven => "static-even",
+            PolicyName::StaticBest => "static-best",
+            PolicyName::Miso => "miso",
+            PolicyName::Parvagpu => "parvagpu",
+            PolicyName::Oracle => "oracle",
+        }
+    }
+}
+
+impl std::fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// There is no policy of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no policy {0:?}; there are {known}", known = PolicyName::ALL.map(PolicyName::name).join(", "))]
+pub struct UnknownPolicy(pub String);
+
+impl std::str::FromStr for PolicyName {
+    type Err = UnknownPolicy;
+
+    fn from_str(name: &str) -> Result<PolicyName, UnknownPolicy> {
+        let known = PolicyName::ALL.into_iter().find(|policy| policy.name() == name);
+        known.or((name == "ilp").then_some(PolicyName::Migrator)).ok_or_else(|| UnknownPolicy(name.to_owned()))
+    }
+}
+
 /// How a solve is to be done; every field has a sane default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -80,5 +146,21 @@ impl Default for SolveOptions {
             min_gain: 0.005,
             fill: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_found_by_its_name_and_no_other() {
+        for policy in PolicyName::ALL {
+            assert_eq!(policy.name().parse(), Ok(policy));
+        }
+        assert_eq!("ilp".parse(), Ok(PolicyName::Migrator));
+        let unknown = "best".parse::<PolicyName>().unwrap_err().to_string();
+        assert!(unknown.contains("no policy \"best\"; there are migrator, greedy"), "{unknown}");
+        assert!(PolicyName::LIVE.iter().chain(PolicyName::PLANNING).all(|name| name.parse::<PolicyName>().is_ok()));
     }
 }

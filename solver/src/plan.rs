@@ -47,6 +47,8 @@ pub enum SolveStatus {
     TimeLimit,
     /// The solver gave nothing useful; the greedy plan stands in.
     Greedy,
+    /// A rival policy's own rule; nothing is proven about it.
+    Rule,
     /// Nothing better was found than leaving everything as it is.
     Kept,
 }

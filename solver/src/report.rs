@@ -83,6 +83,32 @@ pub(crate) fn report(story: Story<'_>) -> Report {
     }
 }
 
+/// The report of a policy that weighs nothing against anything: what changes and what it means, not why something else does not.
+pub(crate) fn brief(story: Story<'_>) -> Report {
+    let objective = story.value.goodput;
+    let bound = most(story.view).max(objective);
+    Report {
+        status: story.status,
+        objective,
+        keep_objective: story.keep.goodput,
+        bound,
+        gap: (bound - objective) / bound.max(1.0),
+        proven: false,
+        model_gap: 0.0,
+        columns: 0,
+        nodes: 0,
+        solve_ms: 0.0,
+        worth_it: story.worth_it,
+        tenants: tenants(story.view, story.shape, story.plan, story.value),
+        changes: if story.worth_it { reason::changes(&story) } else { Vec::new() },
+        declined: Vec::new(),
+        binding: Vec::new(),
+        runner_up: None,
+        reason: story.reason,
+        stopped: String::new(),
+    }
+}
+
 /// More than this no plan can be worth: every arrival answered by the better of both models.
 fn most(view: &View) -> f64 {
     let tenant = |id: TenantId| {

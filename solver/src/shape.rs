@@ -93,6 +93,24 @@ impl Shape {
         shape
     }
 
+    /// The kinds alone, for valuing plans: what fits is not known, so nothing does. No partition is listed, of which some catalogs have too many.
+    pub fn kinds_of(problem: &Problem) -> Shape {
+        let mut shape = Shape { classes: Vec::new(), of: Vec::new(), kinds: Vec::new(), rows: Vec::new() };
+        for (gpu, state) in problem.gpus.iter().enumerate() {
+            let known = shape.classes.iter().position(|class| class.model == state.model);
+            let class = known.unwrap_or_else(|| {
+                let catalog = &problem.models[state.model].catalog;
+                let (class, first) = (shape.classes.len(), shape.kinds.len() as u16);
+                shape.kinds.extend(catalog.profile_ids().map(|profile| Kind { class, model: state.model, profile }));
+                shape.classes.push(Class::unknown(catalog, state.model, first));
+                class
+            });
+            shape.classes[class].gpus.push(gpu);
+            shape.of.push(class);
+        }
+        shape
+    }
+
     fn add(&mut self, problem: &Problem, model: usize, pinned: Vec<Site>) -> usize {
         let catalog = &problem.models[model].catalog;
         let (class, first) = (self.classes.len(), self.kinds.len() as u16);
@@ -160,6 +178,24 @@ impl Class {
         let sites = catalog.sites_around(&pinned);
         let profiles = catalog.profiles.len();
         Class { model, pinned, gpus: Vec::new(), profiles, sites, partitions, counts, facets, exact: false, maximal, first }
+    }
+
+    /// A class of which only the kinds are known.
+    fn unknown(catalog: &Catalog, model: usize, first: u16) -> Class {
+        let none = Facet { most: 0, alpha: vec![1; catalog.profiles.len()] };
+        Class {
+            model,
+            pinned: Vec::new(),
+            gpus: Vec::new(),
+            profiles: catalog.profiles.len(),
+            sites: Vec::new(),
+            partitions: Vec::new(),
+            counts: Vec::new(),
+            facets: vec![none],
+            exact: true,
+            maximal: Vec::new(),
+            first,
+        }
     }
 
     /// The kind of a profile on a GPU of this class.

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod odd_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::audit::audit;
 use crate::check::{ProblemError, check};

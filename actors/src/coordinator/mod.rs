@@ -9,7 +9,7 @@ use actix::prelude::*;
 use migrator_device::Gpu;
 use migrator_machine::coordinator::{CoordinatorConfig, TenantTick, Tick};
 use migrator_machine::{CoordinatorMachine, CoordinatorWish, Time};
-use migrator_solver::{Generation, InstanceState, Plan, Planner, Problem, SolveOptions};
+use migrator_solver::{Facts, Generation, InstanceState, Plan, Planner, Policy, Problem, SolveOptions, policy};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -34,6 +34,8 @@ pub struct CoordinatorParts {
     pub migration: Addr<MigrationActor>,
     /// Where the view goes.
     pub view: watch::Sender<Arc<View>>,
+    /// What some policies know beforehand.
+    pub facts: Facts,
 }
 
 /// Plans.
@@ -50,8 +52,8 @@ pub struct CoordinatorActor {
     /// A look at the tenants is under way.
     looking: bool,
     timer: Option<SpawnHandle>,
-    /// Remembers its last solve; elsewhere while one is under way.
-    planner: Planner,
+    /// Remembers what it has decided; elsewhere (`None`) while it decides.
+    policy: Option<Box<dyn Policy>>,
 }
 
 /// One second of everything.
@@ -77,7 +79,7 @@ impl CoordinatorActor {
             reconfigurations: 0,
             looking: false,
             timer: None,
-            planner: Planner::default(),
+            policy: None,
         }
     }
 
@@ -152,21 +154,26 @@ impl CoordinatorActor {
         }
     }
 
+    /// The configured policy, which has decided nothing yet. One that a live server cannot have was refused with the configuration.
+    fn fresh_policy(&self) -> Box<dyn Policy> {
+        policy(self.parts.config.policy, &self.parts.facts).unwrap_or_else(|_| Box::new(Planner::default()))
+    }
+
     fn solve(&mut self, problem: Box<Problem>, previous: Option<Plan>, options: SolveOptions, ctx: &mut Context<Self>) {
         let generation = options.generation;
-        let mut planner = std::mem::take(&mut self.planner);
+        let mut policy = self.policy.take().unwrap_or_else(|| self.fresh_policy());
         let solve = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            let result = planner.solve(&problem, previous.as_ref(), &options, &mut || began.elapsed().as_secs_f64());
+            let result = policy.plan(&problem, previous.as_ref(), &options, Some(&mut || began.elapsed().as_secs_f64()));
             let result = result.map_err(|error| crate::launcher::one_line(&error));
             let solve_ms = began.elapsed().as_secs_f64() * 1000.0;
             // The problem goes into the view with its outcome.
-            (result.map(|outcome| Solved { at_s: 0.0, problem: *problem, options, outcome }), solve_ms, planner)
+            (result.map(|outcome| Solved { at_s: 0.0, problem: *problem, options, outcome }), solve_ms, Some(policy))
         });
         ctx.spawn(solve.into_actor(self).map(move |joined, actor, ctx| {
-            let failed = |error| (Err(format!("the solver panicked: {error}")), 0.0, Planner::default());
-            let (result, solve_ms, planner) = joined.unwrap_or_else(failed);
-            actor.planner = planner;
+            let failed = |error| (Err(format!("the solver panicked: {error}")), 0.0, None);
+            let (result, solve_ms, policy) = joined.unwrap_or_else(failed);
+            actor.policy = policy;
             actor.solved(generation, result, solve_ms, ctx);
         }));
     }

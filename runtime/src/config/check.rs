@@ -9,12 +9,19 @@ use super::{Config, TenantConfig};
 pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErrors) {
     let mut found: Vec<(String, String)> = Vec::new();
     ports(config, &mut found);
+    policy(config, &mut found);
     for (index, tenant) in config.tenants.iter().enumerate() {
         names(config, index, tenant, &mut found);
         retraining(config, index, tenant, &mut found);
         model(index, tenant, &mut found);
     }
     errors.0.extend(found.into_iter().map(|(key, message)| source.at(&key, message)));
+}
+
+fn policy(config: &Config, found: &mut Vec<(String, String)>) {
+    if let Err(error) = migrator_solver::policy(config.planner.policy, &migrator_solver::Facts::default()) {
+        found.push(("planner.policy".to_owned(), error.to_string()));
+    }
 }
 
 fn ports(config: &Config, found: &mut Vec<(String, String)>) {

@@ -81,6 +81,19 @@ fn device(out: &mut String, device: &DeviceConfig, host_cores: f64, problems: &m
     }
 }
 
+/// What another's policy does.
+fn rival(policy: PolicyName) -> &'static str {
+    match policy {
+        PolicyName::Ekya => "shares stolen for mean accuracy, at each window's start and at the end of each retraining",
+        PolicyName::Astraea => "shares that carry every tenant's peak, retrainings on what is left, whenever the load changes",
+        PolicyName::Paris => "one partition a window by batch sizes, requests to the smallest instance in time (ELSA)",
+        PolicyName::StaticEven => "as many slices for each tenant, cut once",
+        PolicyName::Miso => "one instance per task by mean slowdown, cut anew when a retraining begins or ends",
+        PolicyName::Parvagpu => "the smallest instances that carry each tenant's rate, cut at each window's start",
+        _ => "not for a live server",
+    }
+}
+
 fn planner(out: &mut String, p: &PlannerConfig) {
     line!(out, "Planner");
     match p.policy {
@@ -89,7 +102,7 @@ fn planner(out: &mut String, p: &PlannerConfig) {
             line!(out, "  integer program every {} s, {} s ahead, stopped after {} ms", p.slot_s, p.horizon_s, p.time_limit_ms)
         }
         PolicyName::Greedy => line!(out, "  greedy every {} s, {} s ahead", p.slot_s, p.horizon_s),
-        other => line!(out, "  {other:?}, asked every {} s", p.slot_s),
+        other => line!(out, "  {other}: {}; asked every {} s", rival(other), p.slot_s),
     }
     let preload = if p.preload { "made ready before a switch" } else { "not made ready before a switch" };
     line!(out, "  changes at most every {} s and for a gain of at least {} %; workers are {preload}", p.dwell_s, p.min_gain * 100.0);

@@ -30,7 +30,7 @@ static DEVICE: &[Key] = &[
 ];
 
 static PLANNER: &[Key] = &[
-    may("policy", Choice(&["migrator", "ilp", "greedy", "keep"])),
+    may("policy", Choice(migrator_solver::PolicyName::LIVE)),
     may("slot_s", Num(0.2, 60.0)),
     may("horizon_s", Num(1.0, 600.0)),
     may("time_limit_ms", Int(10, 60_000)),

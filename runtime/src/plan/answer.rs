@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use migrator_solver::{Outcome, Plan, Problem, ProblemError, SolveOptions, TaskKind, explain};
+use migrator_solver::{Facts, Outcome, Plan, Planner, Problem, ProblemError, SolveOptions, TaskKind, explain, policy};
 use serde::Serialize;
 
 use super::{Advice, advice};
@@ -33,7 +33,9 @@ pub enum Depth {
 /// [`ProblemError`] when the problem contradicts itself.
 pub fn solve(problem: Problem, previous: Option<&Plan>, options: &SolveOptions) -> Result<Answer, ProblemError> {
     let began = Instant::now();
-    let mut outcome = migrator_solver::solve_timed(&problem, previous, options, &mut || began.elapsed().as_secs_f64())?;
+    // Those that a single problem does not suffice for are refused where a policy is named; here they would keep everything.
+    let mut policy = policy(options.policy, &Facts::default()).unwrap_or_else(|_| Box::new(Planner::default()));
+    let mut outcome = policy.plan(&problem, previous, options, Some(&mut || began.elapsed().as_secs_f64()))?;
     outcome.report.solve_ms = began.elapsed().as_secs_f64() * 1000.0;
     let advice = advice(&problem);
     Ok(Answer { problem, outcome, advice })

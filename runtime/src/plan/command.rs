@@ -66,7 +66,7 @@ fn previous(path: &std::path::Path) -> anyhow::Result<Plan> {
 
 fn override_options(options: &mut SolveOptions, args: &PlanArgs, previous: Option<&Plan>) {
     options.generation = Generation(previous.map_or(0, |plan| plan.generation.0) + 1);
-    options.policy = args.policy.map_or(options.policy, Into::into);
+    options.policy = args.policy.unwrap_or(options.policy);
     options.horizon_s = args.horizon.unwrap_or(options.horizon_s);
     options.time_limit_ms = args.time_limit.unwrap_or(options.time_limit_ms);
 }

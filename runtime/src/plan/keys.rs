@@ -12,7 +12,7 @@ pub(super) const LAST_SECOND: u32 = 3600;
 pub(super) static ROOT: &[Key] = &[
     must("window_left_s", Num(0.0, LARGEST)),
     may("beyond_window_s", Num(0.0, LARGEST)),
-    may("policy", Choice(&["migrator", "ilp", "greedy", "exhaustive", "monolith", "keep"])),
+    may("policy", Choice(migrator_solver::PolicyName::PLANNING)),
     may("horizon_s", Num(1.0, 3600.0)),
     may("time_limit_ms", Int(1, 600_000)),
     may("min_gain", Num(0.0, 1.0)),

@@ -234,7 +234,7 @@ fn a_bad_what_if_is_one_line_that_names_the_key() {
         (r#"{"tenants": {"vision": {"demand": 3}}}"#, "body: tenants[0].demand: unknown key; did you mean demand_rps?"),
         (r#"{"tenants": {"vision": {"demand_rps": null}}}"#, "demand_rps is missing"),
         (r#"{"gpus": 0}"#, "body: gpus = 0: must be an integer from 1 to 1024"),
-        (r#"{"policy": "best"}"#, "body: policy = \"best\": must be \"ilp\" or \"greedy\" or \"exhaustive\" or \"monolith\" or \"keep\""),
+        (r#"{"policy": "best"}"#, "body: policy = \"best\": must be \"migrator\" or \"ilp\" or \"greedy\" or \"exhaustive\" or"),
         (r#"{"gpus": 1e400}"#, "the body is not JSON: number out of range"),
         ("[1]", "body"),
         ("{", "the body is not JSON: EOF"),

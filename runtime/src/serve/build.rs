@@ -22,7 +22,7 @@ use migrator_machine::tenant::TenantConfig as Serving;
 use migrator_models::curve::CurvePoint;
 use migrator_models::store::Store;
 use migrator_models::{Curve, ModelSpec};
-use migrator_solver::{Task, TenantId};
+use migrator_solver::{Facts, Task, TenantFacts, TenantId};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
@@ -187,6 +187,7 @@ impl Builder<'_> {
         }
         let migration = MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone()).start();
         let (view, seen) = watch::channel(Arc::new(View::default()));
+        let facts = self.facts();
         let parts = CoordinatorParts {
             config: self.planning(),
             clock: self.clock,
@@ -195,6 +196,7 @@ impl Builder<'_> {
             tenants: tenants.clone(),
             migration: migration.clone(),
             view,
+            facts,
         };
         let coordinator = CoordinatorActor::new(parts).start();
         Ok(Setup { fronts, view: seen, coordinator, migration, tenants, arbiter })
@@ -266,6 +268,25 @@ impl Builder<'_> {
             tenant: address,
             keep_versions: 5,
         }))
+    }
+
+    /// What the measured curves tell policies that ask for more than the planner does.
+    fn facts(&self) -> Facts {
+        let mut models: Vec<&Gpu> = Vec::new();
+        for gpu in &self.gpus {
+            if !models.iter().any(|known| known.catalog == gpu.catalog) {
+                models.push(gpu);
+            }
+        }
+        let tenants = self.config.tenants.iter().zip(&self.measured).map(|(tenant, measured)| {
+            let batches = |share: f64| measured.curve.points.iter().map(|point| (point.batch, point.core_ms / share)).collect();
+            let profiles = |gpu: &&Gpu| {
+                let shares = gpu.catalog.profiles.iter().map(|profile| f64::from(profile.compute_slices) * gpu.cores_per_slice);
+                shares.map(batches).collect()
+            };
+            TenantFacts { slo_ms: tenant.slo_ms, latency_ms: models.iter().map(profiles).collect(), ..TenantFacts::default() }
+        });
+        Facts { tenants: tenants.collect(), window_s: self.config.retraining.window_s }
     }
 
     fn planning(&self) -> CoordinatorConfig {

@@ -68,6 +68,34 @@ impl Catalog {
         Catalog::of(name, memory_mib, (4, 12), &[(1, 3, &[0, 3, 6, 9]), (2, 6, &[0, 6]), (4, 12, &[0])])
     }
 
+    /// A GPU that processes share under MPS: `n` compute slices (at most 127), profiles of 1 to `n` of them, all with the whole memory.
+    ///
+    /// Where a share lies means nothing, so its "memory slices" only tell shares apart. There are twice as many as compute slices: a
+    /// new share finds room beside those it replaces, as MPS lets their sum exceed 100 % for a while. Who plans keeps the sum of compute slices.
+    pub fn shares(name: &str, n: u8, memory_mib: u64) -> Catalog {
+        let n = n.clamp(1, 127);
+        let profile = |slices: u8| Profile {
+            name: format!("{slices}of{n}"),
+            compute_slices: slices,
+            memory_slices: slices,
+            memory_mib,
+            starts: (0..=2 * n - slices).collect(),
+        };
+        Catalog { name: name.to_owned(), compute_slices: n, memory_slices: 2 * n, profiles: (1..=n).map(profile).collect() }
+    }
+
+    /// Whether any number of compute slices may be an instance and may lie anywhere, as in [`Catalog::shares`]. The partitions of such a
+    /// catalog are too many to list ([`Catalog::partitions`]).
+    pub fn is_shares(&self) -> bool {
+        let free = |(index, profile): (usize, &Profile)| {
+            let starts = usize::from(self.memory_slices.saturating_sub(profile.memory_slices)) + 1;
+            usize::from(profile.compute_slices) == index + 1
+                && profile.memory_slices == profile.compute_slices
+                && profile.starts.len() == starts
+        };
+        self.profiles.len() == usize::from(self.compute_slices) && self.profiles.iter().enumerate().all(free)
+    }
+
     fn of(name: &str, memory_mib: u64, (compute_slices, memory_slices): (u8, u8), profiles: &[Shape]) -> Catalog {
         let slice_mib = memory_mib / u64::from(memory_slices);
         let profiles = profiles.iter().map(|&shape| profile(slice_mib, shape)).collect();
@@ -225,6 +253,15 @@ mod tests {
         assert_eq!(counts(&Catalog::four_slices("A30", 24 * 1024)), (26, 5, 10));
         assert_eq!(counts(&Catalog::twelve_units("RTX PRO 6000", 96 * 1024)), (26, 5, 10));
         assert_eq!(Catalog::seven_slices("A100", 8).maximal_geometries(&[]).len(), 12);
+    }
+
+    #[test]
+    fn shares_are_of_any_size_anywhere_and_have_the_whole_memory() {
+        let catalog = Catalog::shares("A100 under MPS", 20, 80 * 1024);
+        assert_eq!(catalog.check(), Ok(()));
+        assert!(catalog.is_shares() && !Catalog::seven_slices("A100", 80 * 1024).is_shares());
+        assert_eq!((catalog.profiles.len(), catalog.sites().len()), (20, 610));
+        assert!(catalog.profiles.iter().all(|profile| profile.memory_mib == 80 * 1024));
     }
 
     #[test]

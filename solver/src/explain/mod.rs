@@ -77,6 +77,7 @@ fn status(report: &Report) -> String {
         SolveStatus::Optimal => format!("proven within {gap:.2} % of the best"),
         SolveStatus::TimeLimit => format!("the best found in time, at most {gap:.2} % below the best there is"),
         SolveStatus::Greedy => format!("by the greedy planner, at most {gap:.2} % below the best there is"),
+        SolveStatus::Rule => "by the policy's own rule".to_owned(),
         SolveStatus::Kept if report.reason.is_some() || report.objective > report.keep_objective + 0.5 => {
             format!("nothing to do now (the plan is at most {gap:.2} % below the best there is)")
         }

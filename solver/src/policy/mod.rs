@@ -3,11 +3,24 @@
 //! All are asked once a second with the same [`Problem`] and answer with the same [`Outcome`]; a rival that decides more seldom answers
 //! with what is in force. What a rival's paper leaves open and how it was filled in stands with each of them and in `docs/policies.md`.
 
+#[allow(dead_code, reason = "for the policies to come")]
+mod demand;
+mod ekya;
+mod rival;
+#[allow(dead_code, reason = "for the policies to come")]
+mod room;
+mod seat;
+mod share;
+mod static_even;
+#[cfg(test)]
+mod tests;
+
 use crate::check::ProblemError;
 use crate::options::{PolicyName, SolveOptions};
 use crate::plan::{Outcome, Plan};
 use crate::problem::Problem;
 use crate::solve::Planner;
+use rival::Rival;
 
 /// Somebody who decides what is to be on the GPUs.
 pub trait Policy: Send {
@@ -74,16 +87,29 @@ pub struct TenantFacts {
     pub latency_ms: Vec<Vec<Vec<(u32, f64)>>>,
     /// The arrivals to come, requests/s by second; empty where nobody knows them.
     pub future_rps: Vec<f64>,
+    /// What retraining does for it in the long run; `None` where nobody knows or it is not retrained.
+    pub training: Option<TrainingFacts>,
+}
+
+/// What retraining does for a tenant in the long run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TrainingFacts {
+    /// Seconds of one retraining, by GPU model and profile; infinite = does not fit.
+    pub seconds: Vec<Vec<f64>>,
+    /// Mean accuracy in service over all arrivals to come when it is retrained in every window, 0..1.
+    pub trained: f64,
+    /// The same when it is never retrained.
+    pub untrained: f64,
 }
 
 /// Why a policy cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// It needs the arrivals to come.
-    #[error("policy {0:?} needs to know the arrivals to come: it is for simulations only")]
+    #[error("policy {0} needs to know the arrivals to come: it is for simulations only")]
     NeedsFuture(PolicyName),
     /// It is a bound, not a policy.
-    #[error("policy {0:?} is an upper bound and makes no plans")]
+    #[error("policy {0} is an upper bound and makes no plans")]
     NoPlans(PolicyName),
 }
 
@@ -94,6 +120,8 @@ pub enum PolicyError {
 pub fn policy(name: PolicyName, facts: &Facts) -> Result<Box<dyn Policy>, PolicyError> {
     let _ = facts;
     match name {
+        PolicyName::Ekya => Ok(Box::new(Rival::new(ekya::Ekya))),
+        PolicyName::StaticEven => Ok(Box::new(Rival::new(static_even::StaticEven))),
         PolicyName::Oracle => Err(PolicyError::NoPlans(name)),
         PolicyName::StaticBest => Err(PolicyError::NeedsFuture(name)),
         _ => Ok(Box::new(Planner::default())),
