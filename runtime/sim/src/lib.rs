@@ -4,9 +4,25 @@
 //! [`learn`] (how accurate models are), [`simulate()`] (how), [`run`] (what came of it).
 #![forbid(unsafe_code)]
 
+mod check;
+mod dice;
+mod event;
+pub mod example;
+mod fault;
+mod foresight;
+mod host;
+mod incoming;
 pub mod learn;
+mod machines;
+mod record;
+mod retrain;
 pub mod run;
+mod serve;
 pub mod setup;
+mod step;
+#[cfg(test)]
+mod tests;
+mod world;
 
 pub use run::Run;
 pub use setup::Setup;
@@ -31,6 +47,5 @@ impl Watch for Unwatched {
 
 /// Runs `setup` under `policy` from second 0 to its end.
 pub fn simulate(setup: &Setup, policy: &mut dyn Policy, watch: &mut dyn Watch) -> Run {
-    let _ = (setup, policy, watch);
-    Run::default()
+    world::World::new(setup, policy).run(watch)
 }
