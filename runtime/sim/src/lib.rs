@@ -14,6 +14,7 @@ mod host;
 mod incoming;
 pub mod learn;
 mod machines;
+pub mod oracle;
 mod record;
 mod retrain;
 pub mod run;
@@ -24,6 +25,7 @@ mod step;
 mod tests;
 mod world;
 
+pub use oracle::{Oracle, oracle};
 pub use run::Run;
 pub use setup::Setup;
 
