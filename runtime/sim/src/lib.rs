@@ -4,28 +4,11 @@
 //! [`learn`] (how accurate models are), [`simulate()`] (how), [`run`] (what came of it).
 #![forbid(unsafe_code)]
 
-mod check;
-mod dice;
-mod event;
-pub mod example;
-mod fault;
-mod foresight;
-mod host;
-mod incoming;
+pub mod arrivals;
 pub mod learn;
-mod machines;
-pub mod oracle;
-mod record;
-mod retrain;
 pub mod run;
-mod serve;
 pub mod setup;
-mod step;
-#[cfg(test)]
-mod tests;
-mod world;
 
-pub use oracle::{Oracle, oracle};
 pub use run::Run;
 pub use setup::Setup;
 
@@ -49,5 +32,6 @@ impl Watch for Unwatched {
 
 /// Runs `setup` under `policy` from second 0 to its end.
 pub fn simulate(setup: &Setup, policy: &mut dyn Policy, watch: &mut dyn Watch) -> Run {
-    world::World::new(setup, policy).run(watch)
+    let _ = (setup, policy, watch);
+    Run::default()
 }

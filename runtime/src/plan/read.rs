@@ -18,7 +18,7 @@ const KNOWN: [(&str, u64); 4] =
     [("A100-SXM4-40GB", 40 * 1024), (DEFAULT_MODEL, 80 * 1024), ("H100-SXM5-80GB", 80 * 1024), ("H200-SXM5-141GB", 141 * 1024)];
 
 /// The catalog that a name alone stands for.
-pub(super) fn known(name: &str) -> Option<Catalog> {
+pub(crate) fn known(name: &str) -> Option<Catalog> {
     let found = KNOWN.iter().find(|(known, _)| *known == name);
     found.map(|(name, memory_mib)| Catalog::seven_slices(name, *memory_mib))
 }

@@ -1,14 +1,16 @@
 //! `migrator simulate`: many policies × scenarios × seeds on virtual time, and what came of them as a table, JSON, CSV and plots.
 //!
-//! Knows nothing of actors, HTTP or devices. Read in the order [`variant`] (who is compared), [`batch`] (how it is run), [`measure`] and
-//! [`report`] (what came of it), [`table`], [`json`], [`csv`].
+//! Knows nothing of actors, HTTP or devices. Read in the order [`curve`] and [`scenario`] (what is simulated), [`variant`] (who is compared),
+//! [`batch`] (how it is run), [`measure`] and [`report`] (what came of it), [`table`], [`json`], [`csv`].
 
 pub mod batch;
 pub mod csv;
+pub mod curve;
 pub mod json;
 pub mod measure;
 pub mod progress;
 pub mod report;
+pub mod scenario;
 pub mod statistic;
 pub mod table;
 #[cfg(test)]
