@@ -16,5 +16,5 @@ pub use coordinator::{CoordinatorConfig, CoordinatorMachine, CoordinatorWish};
 pub use invariant::{Invariant, Violation};
 pub use migration::{MigrationConfig, MigrationMachine, MigrationReport, MigrationWish};
 pub use retraining::{RetrainingConfig, RetrainingMachine, RetrainingStatus, RetrainingWish};
-pub use tenant::{TenantConfig, TenantMachine, TenantWish};
+pub use tenant::{Dispatch, TenantConfig, TenantMachine, TenantWish};
 pub use time::Time;

@@ -18,7 +18,7 @@ use migrator_device::{CpuDevice, CpuOptions, Device, Gpu};
 use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
 use migrator_machine::migration::MigrationConfig;
 use migrator_machine::retraining::RetrainingConfig;
-use migrator_machine::tenant::TenantConfig as Serving;
+use migrator_machine::tenant::{Dispatch, TenantConfig as Serving};
 use migrator_models::curve::CurvePoint;
 use migrator_models::store::Store;
 use migrator_models::{Curve, ModelSpec};
@@ -220,6 +220,7 @@ impl Builder<'_> {
                 max_batch: spec.max_batch,
                 queue_limit: tenant.queue as usize,
                 curve: self.measured[index].curve.clone(),
+                dispatch: Dispatch::of(self.config.planner.policy),
                 ..Serving::default()
             },
             launcher: Arc::clone(&self.launcher),

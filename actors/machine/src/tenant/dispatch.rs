@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::TenantMachine;
+use super::elsa::Elsa;
 use super::lane::Lane;
 use super::queue::Waiting;
-use super::types::{BatchId, ShedReason, TenantWish, Work};
+use super::types::{BatchId, Dispatch, ShedReason, TenantWish, Work};
 use crate::Time;
 
 /// Earliest and latest that a client is told to try again.
@@ -94,10 +95,15 @@ impl TenantMachine {
         }
     }
 
-    /// One batch for the lane that finishes its batch soonest.
+    /// One batch for the lane that finishes its batch soonest, or whichever ELSA says.
     fn dispatch_requests(&mut self, now: Time) -> bool {
         if self.queue.is_empty() {
             return false;
+        }
+        if let Dispatch::Elsa { alpha, beta } = self.config.dispatch {
+            let Some((range, position)) = self.elsa(now, Elsa { alpha, beta }) else { return false };
+            self.send(now, position, range);
+            return true;
         }
         let free: u32 = self.lanes.iter().map(Lane::free).sum();
         // A short queue is spread over the free executors, a long one fills the batches.
@@ -115,7 +121,7 @@ impl TenantMachine {
     /// Earliest deadline first, except when the queue is long and its head has so little time left that the batch would be small:
     /// then the first batch of the best size, and the head is left to a lane with nothing better to do, or shed (Nexus' early drop).
     /// Serving it regardless makes all behind it late as well, until every batch holds one request.
-    fn batch_for(&self, now: Time, lane: &Lane, limit: u32) -> Option<(Time, Range<usize>)> {
+    pub(super) fn batch_for(&self, now: Time, lane: &Lane, limit: u32) -> Option<(Time, Range<usize>)> {
         let start = lane.starts(now);
         let fits = |w: &Waiting| start + lane.span(w.rows) <= w.deadline;
         let ends = |rows| start + lane.span(rows) + lane.speed.margin(rows, self.config.caution);

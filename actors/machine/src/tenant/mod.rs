@@ -2,6 +2,7 @@
 
 mod audit;
 mod dispatch;
+mod elsa;
 mod lane;
 mod meter;
 mod prequential;
@@ -17,8 +18,8 @@ use std::time::Duration;
 use migrator_solver::InstanceId;
 
 pub use types::{
-    Accuracy, Answer, BatchId, EvalId, LaneSpec, LaneState, Request, RequestId, ShedReason, Telemetry, TenantConfig, TenantWish, Totals,
-    Work,
+    Accuracy, Answer, BatchId, Dispatch, EvalId, LaneSpec, LaneState, Request, RequestId, ShedReason, Telemetry, TenantConfig, TenantWish,
+    Totals, Work,
 };
 
 use crate::Time;
@@ -34,7 +35,7 @@ use speed::Speed;
 /// be fed before it), then set the timer to [`timeout`](TenantMachine::timeout).
 ///
 /// A request is refused at once when the requests before it make it too late; what is taken in is dispatched earliest deadline first,
-/// in the largest batch that still meets the first deadline, to the lane that finishes it soonest.
+/// in the largest batch that still meets the first deadline, to the lane that finishes it soonest (or by another [`Dispatch`]).
 #[derive(Debug)]
 pub struct TenantMachine {
     config: TenantConfig,

@@ -6,6 +6,7 @@ use migrator_models::curve::CurvePoint;
 use super::*;
 
 mod chaos;
+mod elsa;
 
 const LANE: InstanceId = InstanceId(1);
 const FAST: InstanceId = InstanceId(2);

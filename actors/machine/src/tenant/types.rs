@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use migrator_models::Curve;
-use migrator_solver::InstanceId;
+use migrator_solver::{InstanceId, PolicyName};
 use serde::{Deserialize, Serialize};
 
 use crate::Time;
@@ -40,6 +40,34 @@ pub struct TenantConfig {
     pub caution: f64,
     /// A batch that is not answered after this (or ten times its expectation, if that is longer) means that its worker hangs.
     pub stall: Duration,
+    /// Which lane a batch goes to.
+    pub dispatch: Dispatch,
+}
+
+/// Which lane a batch goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dispatch {
+    /// The one that finishes it soonest.
+    #[default]
+    Soonest,
+    /// The smallest with slack = SLO - alpha · (wait + beta · service) > 0, as PARIS' companion ELSA has it.
+    Elsa {
+        /// Weight of what a batch takes in all; 1 = the SLO to its end.
+        alpha: f64,
+        /// Weight of its service time against its wait.
+        beta: f64,
+    },
+}
+
+impl Dispatch {
+    /// How requests go under a policy: PARIS comes with ELSA.
+    pub fn of(policy: PolicyName) -> Dispatch {
+        match policy {
+            PolicyName::Paris => Dispatch::Elsa { alpha: 1.0, beta: 1.0 },
+            _ => Dispatch::Soonest,
+        }
+    }
 }
 
 impl Default for TenantConfig {
@@ -53,6 +81,7 @@ impl Default for TenantConfig {
             accuracy_window: 200,
             caution: 0.5,
             stall: Duration::from_secs(10),
+            dispatch: Dispatch::Soonest,
         }
     }
 }
