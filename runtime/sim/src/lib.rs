@@ -5,10 +5,28 @@
 #![forbid(unsafe_code)]
 
 pub mod arrivals;
+mod check;
+mod dice;
+mod event;
+pub mod example;
+mod fault;
+mod foresight;
+mod host;
+mod incoming;
 pub mod learn;
+mod machines;
+pub mod oracle;
+mod record;
+mod retrain;
 pub mod run;
+mod serve;
 pub mod setup;
+mod step;
+#[cfg(test)]
+mod tests;
+mod world;
 
+pub use oracle::{Oracle, oracle};
 pub use run::Run;
 pub use setup::Setup;
 
@@ -32,6 +50,5 @@ impl Watch for Unwatched {
 
 /// Runs `setup` under `policy` from second 0 to its end.
 pub fn simulate(setup: &Setup, policy: &mut dyn Policy, watch: &mut dyn Watch) -> Run {
-    let _ = (setup, policy, watch);
-    Run::default()
+    world::World::new(setup, policy).run(watch)
 }

@@ -1,6 +1,7 @@
 //! What a tenant's inference may hold at once.
 
 use super::Room;
+use super::rush::Rush;
 
 /// With more undominated bundles than this a tenant is taken to hold fractions of instances: a looser bound that is still one.
 const MOST_BUNDLES: usize = 600;
@@ -23,13 +24,14 @@ pub(crate) struct Bundle {
     pub room: Vec<f64>,
 }
 
-/// The cheapest thing to hold for one second, for the gradient.
+/// Something to hold for one second: answers of worth 1 that it brings, and what it costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Choice {
-    /// The bundle of this index.
-    Bundle(usize),
-    /// So many instances of this kind.
-    Part(usize, f64),
+pub(crate) struct Deal {
+    pub served: f64,
+    pub cost: f64,
+    /// Requests/s it holds, and the bundle or the kind it holds them with.
+    pub rps: f64,
+    pub what: u32,
 }
 
 impl Offer {
@@ -55,41 +57,49 @@ impl Offer {
         Offer::Whole(found)
     }
 
-    /// The most that `worth` per answer of `arrivals` brings at these prices by row, with the choice that brings it.
-    pub fn best(&self, room: &Room, prices: &[f64], arrivals: f64, worth: f64) -> (f64, Choice) {
+    /// All that may be held in a second of this `rush` at these prices by row; of fractions, those at which the worth of more changes.
+    pub fn deals(&self, room: &Room, prices: &[f64], rush: &Rush, deals: &mut Vec<Deal>) {
+        deals.clear();
         match self {
-            Offer::Whole(bundles) => {
-                let value = |bundle: &Bundle| worth * bundle.rps.min(arrivals) - cost(prices, &bundle.room);
-                let mut best = (f64::NEG_INFINITY, Choice::Bundle(0));
-                for (index, bundle) in bundles.iter().enumerate() {
-                    let value = value(bundle);
-                    if value > best.0 {
-                        best = (value, Choice::Bundle(index));
-                    }
-                }
-                best
-            }
+            Offer::Whole(bundles) => deals.extend(bundles.iter().zip(0..).map(|(bundle, what)| {
+                let cost = cost(prices, &bundle.room);
+                Deal { served: rush.served(bundle.rps), cost, rps: bundle.rps, what }
+            })),
             Offer::Fractions(rps) => {
-                let mut best = (0.0, Choice::Part(0, 0.0));
+                deals.push(Deal { served: rush.served(0.0), cost: 0.0, rps: 0.0, what: 0 });
                 for (kind, &one) in rps.iter().enumerate().filter(|(_, one)| **one > 0.0) {
-                    let value = arrivals * (worth - cost(prices, &room.kinds[kind]) / one);
-                    if value > best.0 {
-                        best = (value, Choice::Part(kind, arrivals / one));
-                    }
+                    let price = cost(prices, &room.kinds[kind]) / one;
+                    let deal = |rps: f64| Deal { served: rush.served(rps), cost: rps * price, rps, what: kind as u32 };
+                    deals.extend(rush.corners().map(deal));
                 }
-                best
             }
         }
     }
 
-    /// Adds what `choice` takes to `used`, by row.
-    pub fn add(&self, room: &Room, choice: Choice, used: &mut [f64]) {
-        match (self, choice) {
-            (Offer::Whole(bundles), Choice::Bundle(index)) => used.iter_mut().zip(&bundles[index].room).for_each(|(sum, a)| *sum += a),
-            (_, Choice::Part(kind, count)) => used.iter_mut().zip(&room.kinds[kind]).for_each(|(sum, a)| *sum += count * a),
-            _ => {}
+    /// Adds what `deal` takes to `used`, by row.
+    pub fn add(&self, room: &Room, deal: &Deal, used: &mut [f64]) {
+        match self {
+            Offer::Whole(bundles) => used.iter_mut().zip(&bundles[deal.what as usize].room).for_each(|(sum, a)| *sum += a),
+            Offer::Fractions(rps) => {
+                let (kind, one) = (deal.what as usize, rps[deal.what as usize]);
+                if deal.rps > 0.0 {
+                    used.iter_mut().zip(&room.kinds[kind]).for_each(|(sum, a)| *sum += deal.rps / one * a);
+                }
+            }
         }
     }
+}
+
+/// The best of `deals` when an answer is worth `worth`: what it brings and its index.
+pub(crate) fn best(deals: &[Deal], worth: f64) -> (f64, u32) {
+    let mut best = (f64::NEG_INFINITY, 0);
+    for (deal, index) in deals.iter().zip(0..) {
+        let value = worth * deal.served - deal.cost;
+        if value > best.0 {
+            best = (value, index);
+        }
+    }
+    best
 }
 
 /// Σ_r μ_r α_r.

@@ -48,18 +48,12 @@ pub(crate) struct Cover {
 }
 
 impl Cover {
-    /// Adds a second with these speeds and costs by kind: the lower hull of (0, 0) and (speed, cost), for a retraining is on one
-    /// instance at a time.
-    pub fn add(&mut self, second: usize, speeds: &[f64], costs: &[f64]) {
-        let (mut from, mut at) = (None, (0.0, 0.0));
-        while let Some(part) = next_on_hull(speeds, costs, at) {
-            self.push(Part { second, from, ..part });
-            (from, at) = (Some(part.to), (speeds[part.to], costs[part.to]));
+    /// Adds a part, of which a second may bring several: the corners of [`hull`].
+    pub fn push(&mut self, part: Part) {
+        // What is dearer than the dearest of a full cover can never be needed.
+        if self.work >= 1.0 && self.heap.peek().is_some_and(|dearest| Dearest(part) >= *dearest) {
+            return;
         }
-    }
-
-    fn push(&mut self, part: Part) {
-        // What is dearer than the dearest of a full cover can never be needed again.
         self.work += part.work;
         self.cost += part.cost;
         self.heap.push(Dearest(part));
@@ -85,6 +79,16 @@ impl Cover {
             let spare = if Some(part) == dearest { (self.work - 1.0).max(0.0) / part.work } else { 0.0 };
             (part, 1.0 - spare)
         })
+    }
+}
+
+/// Calls `each` with the parts of a second with these speeds and costs by kind: the lower hull of (0, 0) and (speed, cost), for a
+/// retraining is on one instance at a time.
+pub(crate) fn hull(second: usize, speeds: &[f64], costs: &[f64], mut each: impl FnMut(Part)) {
+    let (mut from, mut at) = (None, (0.0, 0.0));
+    while let Some(part) = next_on_hull(speeds, costs, at) {
+        each(Part { second, from, ..part });
+        (from, at) = (Some(part.to), (speeds[part.to], costs[part.to]));
     }
 }
 

@@ -12,15 +12,23 @@
 //! in full), or never, and K_f is the cheapest cover of its work by the seconds up to f. A subgradient method looks for the lowest.
 
 mod bundle;
+mod buyer;
 mod cover;
 mod dual;
+mod run;
+mod rush;
 #[cfg(test)]
 mod tests;
+mod walk;
+
+pub use run::{Bound, Client, Made, Version, bound};
 
 use crate::problem::{Problem, TenantId};
 use crate::shape::{Kind, Shape};
 use bundle::Offer;
+use buyer::{Buyer, Job, Way};
 use dual::Dual;
+use rush::Patience;
 
 /// Iterations of [`upper_bound`] that are enough: 20 times as many lower it by less than 0.05 % (1 × 4 and 8 × 16, six windows of 200 s).
 pub const ITERATIONS: u32 = 400;
@@ -32,19 +40,6 @@ pub(crate) struct Room {
     pub kinds: Vec<Vec<f64>>,
     /// h by row.
     pub most: Vec<f64>,
-}
-
-/// One tenant as the bound sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct Buyer {
-    /// True arrivals by second.
-    pub arrivals: Vec<f64>,
-    /// Worth of an answer before and after retraining.
-    pub worth: [f64; 2],
-    /// Inference instances it may hold together.
-    pub offer: Offer,
-    /// Share of the retraining done in a second, by kind; 0 = does not fit. Empty = none is due.
-    pub speeds: Vec<f64>,
 }
 
 /// Upper bound on the weighted goodput, in requests, of the `problem`'s window from now to its end, if its demand is what will
@@ -87,13 +82,18 @@ fn buyer(problem: &Problem, room: &Room, kinds: &[Kind], id: TenantId, scenario:
     let last = rps.last().copied().unwrap_or(0.0);
     let arrivals: Vec<f64> = (0..seconds).map(|t| rps.get(t).copied().unwrap_or(last)).collect();
     let peak_rps = arrivals.iter().copied().fold(0.0, f64::max);
-    let after = tenant.retraining.as_ref().map_or(tenant.accuracy, |due| due.accuracy_after.max(tenant.accuracy));
     let capacity: Vec<f64> = kinds.iter().map(|kind| problem.rate(id, kind.model, kind.profile)).collect();
     let speed = |kind: &Kind| problem.work_s(id, kind.model, kind.profile).map_or(0.0, |seconds| 1.0 / seconds.max(1e-6));
+    let due = tenant.retraining.as_ref();
+    let after = due.map(|due| due.accuracy_after.max(tenant.accuracy));
+    let version = |accuracy: f64| buyer::Version { from: 0, worth: vec![tenant.weight * accuracy; seconds], heir: None };
     Buyer {
         offer: Offer::new(room, &capacity, peak_rps),
+        waiting: vec![0.0; seconds],
         arrivals,
-        worth: [tenant.weight * tenant.accuracy, tenant.weight * after],
-        speeds: tenant.retraining.as_ref().map_or(Vec::new(), |_| kinds.iter().map(speed).collect()),
+        patience: Patience::default(),
+        versions: std::iter::once(tenant.accuracy).chain(after).map(version).collect(),
+        jobs: due.map(|_| Job { seconds: 0..seconds, speeds: kinds.iter().map(speed).collect() }).into_iter().collect(),
+        ways: due.map(|_| Way { job: 0, version: 1, seconds: 0..seconds }).into_iter().collect(),
     }
 }

@@ -46,10 +46,11 @@ fn linear_program(room: &Room, buyers: &[Buyer], seconds: usize) -> f64 {
     let mut rows = Vec::new();
     for buyer in buyers {
         let Offer::Whole(bundles) = &buyer.offer else { panic!("few bundles are expected") };
-        let ends = if buyer.speeds.is_empty() { 0..1 } else { 0..seconds + 1 };
+        let speeds = buyer.jobs.first().map_or(&[][..], |job| &job.speeds);
+        let ends = if speeds.is_empty() { 0..1 } else { 0..seconds + 1 };
         let mut all = Expression::default();
         for end in ends {
-            let end = if buyer.speeds.is_empty() { seconds } else { end };
+            let end = if speeds.is_empty() { seconds } else { end };
             let taken = vars.add(variable().min(0.0));
             all += taken;
             let mut work = Expression::default();
@@ -58,12 +59,12 @@ fn linear_program(room: &Room, buyers: &[Buyer], seconds: usize) -> f64 {
                 for bundle in bundles {
                     let x = vars.add(variable().min(0.0));
                     held += x;
-                    value += x * buyer.worth[usize::from(t >= end)] * bundle.rps.min(buyer.arrivals[t]);
+                    value += x * buyer.versions[usize::from(t >= end)].worth[t] * bundle.rps.min(buyer.arrivals[t]);
                     used.iter_mut().zip(&bundle.room).for_each(|(sum, &a)| *sum += a * x);
                 }
                 rows.push((held - taken).eq(0.0));
                 let mut trains = Expression::default();
-                for (kind, &speed) in buyer.speeds.iter().enumerate().filter(|(_, speed)| **speed > 0.0 && t <= end && end < seconds) {
+                for (kind, &speed) in speeds.iter().enumerate().filter(|(_, speed)| **speed > 0.0 && t <= end && end < seconds) {
                     let x = vars.add(variable().min(0.0));
                     trains += x;
                     work += speed * x;

@@ -1,0 +1,110 @@
+//! The machines' configurations, as the server makes them of its own.
+
+use std::time::Duration;
+
+use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
+use migrator_machine::retraining::RetrainingConfig;
+use migrator_machine::tenant::TenantConfig;
+use migrator_models::Curve;
+
+use crate::dice::{Dice, Purpose};
+use crate::setup::{Foresight, Setup, TenantSetup};
+
+/// Share of the labelled samples that only measures accuracy (`retraining.held_out_share` of the server).
+pub(crate) const HELD_OUT: f64 = 0.2;
+
+/// How the coordinator plans.
+pub(crate) fn coordinator(setup: &Setup) -> CoordinatorConfig {
+    let (planning, times) = (&setup.planning, &setup.times);
+    let defaults = CoordinatorConfig::default();
+    CoordinatorConfig {
+        gpus: setup.gpus.iter().map(|catalog| GpuConfig { catalog: catalog.clone(), cores_per_slice: 1.0 }).collect(),
+        tenants: setup.tenants.iter().map(|tenant| planned(setup, tenant)).collect(),
+        window_s: setup.window_s,
+        beyond_window_s: planning.beyond_window_s,
+        horizon_s: planning.horizon_s,
+        forecast: match planning.foresight {
+            Foresight::Forecast(name) => name,
+            Foresight::Perfect => defaults.forecast,
+        },
+        dwell_s: planning.dwell_s,
+        solve_every_s: planning.solve_every_s,
+        utilisation: planning.utilisation,
+        preload: planning.preload,
+        policy: planning.policy,
+        min_gain: planning.min_gain,
+        create_s: mean(&times.create_s),
+        destroy_s: mean(&times.destroy_s),
+        handover_s: times.bind_s + times.admit_s,
+        ..defaults
+    }
+}
+
+fn planned(setup: &Setup, tenant: &TenantSetup) -> TenantPlanning {
+    let profiles = setup.gpus.first().map_or(0, |catalog| catalog.profiles.len());
+    TenantPlanning {
+        name: tenant.name.clone(),
+        weight: tenant.weight,
+        slo_ms: tenant.slo_ms,
+        floor_rps: tenant.floor_rps,
+        curve: Curve::default(),
+        profile_curves: (0..profiles).map(|profile| tenant.speed.get(profile).cloned().unwrap_or_default()).collect(),
+        retrain_speeds: (0..profiles).map(|profile| tenant.retrain_speed(profile)).collect(),
+        memory_mib: tenant.memory_mib,
+        retrain_memory_mib: tenant.learning.memory_mib,
+        load_s: tenant.load_s,
+        prior_accuracy: tenant.learning.first,
+    }
+}
+
+impl TenantSetup {
+    /// How fast it retrains on a profile, in units of its fastest; 0 = does not fit.
+    fn retrain_speed(&self, profile: usize) -> f64 {
+        let (fastest, own) = (self.learning.fastest_s(), self.learning.sample_s.get(profile).copied());
+        match (fastest, own) {
+            (Some(fastest), Some(own)) if own.is_finite() && own > 0.0 => fastest / own,
+            _ => 0.0,
+        }
+    }
+
+    /// Whether serving it fits on a profile at all.
+    pub(crate) fn fits(&self, profile: usize) -> bool {
+        self.speed.get(profile).is_some_and(|curve| !curve.points.is_empty())
+    }
+}
+
+/// How a tenant is served. Its lanes bring the curves of their profiles.
+pub(crate) fn serving(tenant: &TenantSetup) -> TenantConfig {
+    TenantConfig {
+        slo: Duration::try_from_secs_f64(tenant.slo_ms / 1000.0).unwrap_or_default(),
+        max_batch: tenant.max_batch,
+        queue_limit: tenant.queue,
+        ..TenantConfig::default()
+    }
+}
+
+/// When a retraining is worth it; the micro-profile that its work and its gain are first known from errs by chance.
+pub(crate) fn retraining(setup: &Setup, index: usize) -> RetrainingConfig {
+    let learning = &setup.tenants[index].learning;
+    let mut dice = Dice::new(setup.seed, Purpose::Estimates(index));
+    let fresh = learning.trained(setup.window_s, f64::from(learning.epochs));
+    let gain = learning.accuracy(fresh, setup.window_s) - learning.accuracy(learning.first_version(), setup.window_s);
+    RetrainingConfig {
+        enabled: learning.enabled && learning.fastest_s().is_some(),
+        min_samples: (collected(learning.samples) / 2).max(1),
+        epochs: learning.epochs,
+        min_gain: learning.min_gain,
+        prior_gain: (gain * dice.factor(learning.estimate_error)).clamp(0.0, 1.0),
+        prior_core_s: learning.fastest_s().unwrap_or(0.0) * dice.factor(learning.estimate_error),
+        ..RetrainingConfig::default()
+    }
+}
+
+/// Most labelled samples of a data set: those that are trained on, and those that are held out.
+pub(crate) fn collected(samples: u64) -> u64 {
+    (samples as f64 / (1.0 - HELD_OUT)).round() as u64
+}
+
+fn mean(seconds: &[f64]) -> f64 {
+    seconds.iter().sum::<f64>() / (seconds.len() as f64).max(1.0)
+}

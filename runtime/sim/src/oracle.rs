@@ -1,0 +1,222 @@
+//! What no policy exceeds: arrivals known, changes free and instant, retrainings split at will.
+//!
+//! The bound of [`migrator_solver::clairvoyant`] on what is truly simulated, request by request:
+//!
+//! - An instance answers in time at most as fast as its best batch, whatever a planner thinks it can: see [`TenantSetup::most_rps`].
+//! - An answer is reckoned to the seconds in which it was computed, so a request is answered in its second or up to one SLO later.
+//! - A version is as accurate as its data are new. Data are exported at a window's start, or later when the retraining before is
+//!   late: at the end of a quarter of the window then, though the work may begin with the quarter. A retraining may end in any later window.
+//! - MIG's geometry holds. It is no bound for a policy that shares GPUs by MPS.
+//!
+//! Interference and faults are left out, for they only cost.
+
+use std::ops::Range;
+
+use migrator_solver::clairvoyant::{Client, ITERATIONS, Made, Version, bound};
+
+use crate::setup::{Foresight, Learning, Setup, StepTimes, TenantSetup};
+
+/// Parts of a window in which data may be exported late.
+const PARTS: usize = 4;
+/// Windows after which a version is taken for that of the next window: nothing worth its price is that old.
+const MEMORY: usize = 12;
+/// Standard deviations by which chance may favour a policy's service times.
+const LUCK: f64 = 4.0;
+
+/// What no policy exceeds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Oracle {
+    /// Good answers as a share of the arrivals.
+    pub goodput: f64,
+    /// Good answers by tenant, where the bound was found. Their sum is a bound, each of them is none.
+    pub tenants: Vec<f64>,
+}
+
+/// An upper bound on [`Run::goodput`](crate::Run::goodput) of `setup` under every policy that shares GPUs by MIG.
+pub fn oracle(setup: &Setup) -> Oracle {
+    oracle_within(setup, ITERATIONS)
+}
+
+/// The same with another number of iterations: every one gives a bound, more a lower one.
+pub fn oracle_within(setup: &Setup, iterations: u32) -> Oracle {
+    let Some(catalog) = setup.gpus.first() else { return Oracle::default() };
+    // The last requests may be answered after the end.
+    let patience_s = setup.tenants.iter().map(|tenant| tenant.slo_ms / 1000.0).fold(0.0, f64::max);
+    let seconds = setup.seconds as usize + patience_s.clamp(0.0, 3600.0).ceil() as usize;
+    let clients: Vec<Client> = setup.tenants.iter().map(|tenant| client(setup, tenant, seconds)).collect();
+    let arrived: f64 = clients.iter().flat_map(|client| &client.arrivals).sum();
+    let found = bound(catalog, setup.gpus.len(), &clients, seconds, iterations);
+    Oracle { goodput: found.worth / arrived.max(1.0), tenants: found.clients }
+}
+
+fn client(setup: &Setup, tenant: &TenantSetup, seconds: usize) -> Client {
+    let fits = |profile: usize, memory_mib: u64| setup.gpus[0].profiles.get(profile).is_some_and(|one| one.memory_mib >= memory_mib);
+    let most = |profile: usize| if fits(profile, tenant.memory_mib) { tenant.most_rps(profile, setup.seconds) } else { 0.0 };
+    let profiles = 0..setup.gpus[0].profiles.len();
+    let sample_s = |profile: usize| tenant.learning.sample_s.get(profile).copied().filter(|_| fits(profile, tenant.learning.memory_mib));
+    let times: Vec<f64> = profiles.clone().map(|profile| sample_s(profile).unwrap_or(f64::INFINITY)).collect();
+    Client {
+        arrivals: (0..setup.seconds as usize).map(|t| f64::from(tenant.arrivals.get(t).copied().unwrap_or(0))).collect(),
+        patience_s: tenant.slo_ms / 1000.0,
+        capacity_rps: profiles.map(most).collect(),
+        versions: Versions::new(setup, tenant, &times, seconds).all(),
+    }
+}
+
+impl TenantSetup {
+    /// Most requests/s that one instance of this profile answers within the SLO over so many seconds: the best over all batches b of
+    /// b · P(in time) over the mean time of a batch. Every batch's time is a fair draw, so that nobody does better but by chance, for which
+    /// [`LUCK`] standard deviations of the mean are added. A batch's requests all arrive within the SLO less its time.
+    pub fn most_rps(&self, profile: usize, seconds: u64) -> f64 {
+        let Some(curve) = self.speed.get(profile).filter(|curve| !curve.points.is_empty()) else { return 0.0 };
+        let peak = self.arrivals.iter().copied().max().unwrap_or(0);
+        let rate = |batch: u32| {
+            let ms = curve.core_ms(batch).max(1e-3);
+            // A batch that is drawn short leaves more time to arrive.
+            let shortest_ms = if self.jitter > 0.0 { 0.0 } else { ms };
+            let arrived = together(peak, (self.slo_ms - shortest_ms).max(0.0) / 1000.0);
+            let luck = 1.0 + LUCK * self.jitter / (seconds as f64 * 1000.0 / ms).max(1.0).sqrt();
+            f64::from(batch).min(arrived) * 1000.0 / ms * in_time(ms, self.slo_ms, self.jitter) * luck
+        };
+        (1..=self.max_batch.max(1)).map(rate).fold(0.0, f64::max)
+    }
+}
+
+/// More requests than this do not arrive within so many seconds, at so many a second spread at random over it: six standard deviations
+/// above the mean.
+fn together(peak: u32, within_s: f64) -> f64 {
+    let mean = f64::from(peak) * within_s;
+    (mean + 6.0 * mean.sqrt() + 6.0).min(f64::from(peak) * (within_s.ceil() + 1.0))
+}
+
+/// Probability that a batch of `ms` by its curve takes no longer than the SLO, when its time is log-normal of mean `ms`.
+fn in_time(ms: f64, slo_ms: f64, jitter: f64) -> f64 {
+    if jitter <= 0.0 {
+        return if ms <= slo_ms { 1.0 } else { 0.0 };
+    }
+    below((slo_ms / ms).ln() / jitter + jitter / 2.0)
+}
+
+/// Share of a normal distribution below `z` standard deviations (Abramowitz and Stegun 26.2.17), its error of 7.5e-8 added.
+fn below(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let series = t * (0.319_381_53 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let tail = series * (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    (if z >= 0.0 { 1.0 - tail } else { tail } + 7.5e-8).clamp(0.0, 1.0)
+}
+
+/// The versions a tenant may have.
+struct Versions<'a> {
+    learning: &'a Learning,
+    /// Seconds of one sample and epoch, by profile.
+    times: &'a [f64],
+    window_s: f64,
+    seconds: usize,
+    slo_s: f64,
+    /// Share of [`Learning::samples`] that a window's retraining may have, least and most.
+    shares: Vec<Range<f64>>,
+    /// Whether data of one end of a window are better than those of the other.
+    drifts: Vec<bool>,
+}
+
+impl<'a> Versions<'a> {
+    fn new(setup: &Setup, tenant: &'a TenantSetup, times: &'a [f64], seconds: usize) -> Versions<'a> {
+        let window_s = setup.window_s.max(1.0);
+        let windows = if tenant.learning.enabled { (seconds as f64 / window_s).ceil() as usize } else { 0 };
+        let labels = |window: usize| {
+            let (from, to) = ((window as f64 - 1.0) * window_s, window as f64 * window_s);
+            let seconds = from.max(0.0) as usize..(to as usize).min(tenant.arrivals.len());
+            tenant.learning.label_share * tenant.arrivals.get(seconds).map_or(0.0, |counts| counts.iter().map(|n| f64::from(*n)).sum())
+        };
+        // A quarter more than enough: every sample is there, unless requests are dropped in numbers. Else anything from the half that it begins with.
+        let share = |window| if labels(window) >= 1.25 * tenant.learning.samples as f64 { 1.0..1.0 } else { 0.5..1.0 };
+        let drifts = |window: usize| tenant.learning.ageing(window as f64 * window_s, (window + 1) as f64 * window_s) > 0.0;
+        Versions {
+            learning: &tenant.learning,
+            times,
+            window_s,
+            seconds,
+            slo_s: tenant.slo_ms / 1000.0,
+            shares: (0..windows).map(share).collect(),
+            drifts: (0..windows).map(drifts).collect(),
+        }
+    }
+
+    fn all(&self) -> Vec<Version> {
+        let first = self.learning.first_version();
+        let worth = (0..self.seconds).map(|t| self.worth(first, t)).collect();
+        let mut all = vec![Version { from: 0, worth, heir: None, made: Vec::new() }];
+        for window in 0..self.shares.len() {
+            let last = all.len() + self.parts(window);
+            for part in 0..=self.parts(window) {
+                all.push(self.version(window, part, last));
+            }
+        }
+        all
+    }
+
+    /// Parts of this window whose data are told from those of its start.
+    fn parts(&self, window: usize) -> usize {
+        if self.drifts[window] { PARTS } else { 0 }
+    }
+
+    /// The version of data exported at the window's start (part 0) or in a part of it; `last` is the index of the last part's.
+    fn version(&self, window: usize, part: usize, last: usize) -> Version {
+        let parts = self.parts(window);
+        let begin = self.at(window as f64 + part.saturating_sub(1) as f64 / PARTS as f64);
+        let data_s = (window as f64 + part as f64 / PARTS as f64) * self.window_s;
+        let is_last = part == parts;
+        let end = self.at((window + if is_last { MEMORY } else { 2 }) as f64);
+        let next = last + 1 + self.shares.get(window + 1).map_or(0, |_| self.parts(window + 1));
+        let heir = if is_last { next } else { last };
+        let version = self.learning.trained(data_s, f64::from(self.learning.epochs) * self.shares[window].end);
+        let own = begin..self.at(window as f64 + 2.0);
+        let mut made = vec![Made { worked: own.clone(), published: own, seconds: self.work(self.shares[window].start) }];
+        if is_last && window + 2 < self.shares.len() {
+            // A retraining that was interrupted for whole windows: its data are no newer than this, and its work lies anywhere before.
+            let least = self.shares.iter().map(|share| share.start).fold(1.0, f64::min);
+            let published = self.at(window as f64 + 2.0)..self.at(window as f64 + 3.0);
+            made.push(Made { worked: 0..self.seconds, published, seconds: self.work(least) });
+        }
+        Version { from: begin, worth: (begin..end).map(|t| self.worth(version, t)).collect(), heir: Some(heir), made }
+    }
+
+    /// The second in which this many windows are over.
+    fn at(&self, windows: f64) -> usize {
+        ((windows * self.window_s) as usize).min(self.seconds)
+    }
+
+    fn work(&self, share: f64) -> Vec<f64> {
+        let samples = self.learning.samples as f64 * f64::from(self.learning.epochs) * share;
+        self.times.iter().map(|time| if time.is_finite() { samples * time } else { f64::INFINITY }).collect()
+    }
+
+    /// Most that an answer of this version computed in second `t` can be worth: whether it counts as of its arrival or of its end.
+    fn worth(&self, version: crate::learn::Version, t: usize) -> f64 {
+        let at = |second: f64| self.learning.accuracy(version, second);
+        at((t as f64 - self.slo_s).max(0.0)).max(at(t as f64 + 1.0))
+    }
+}
+
+impl Setup {
+    /// The same setup for a policy that knows what comes and changes in no time: what it attains, the truth between it and the bound
+    /// is open. Steps, loads and solves take nothing, estimates are right, nothing fails.
+    pub fn clairvoyant(&self) -> Setup {
+        let mut setup = self.clone();
+        let nothing = |times: &[f64]| vec![0.0; times.len()];
+        let (create_s, destroy_s) = (nothing(&self.times.create_s), nothing(&self.times.destroy_s));
+        setup.times = StepTimes { create_s, destroy_s, release_s: 0.0, bind_s: 0.0, admit_s: 0.0, checkpoint_s: 0.0, jitter: 0.0 };
+        setup.faults.clear();
+        setup.planning.foresight = Foresight::Perfect;
+        setup.planning.dwell_s = 0.0;
+        setup.planning.solve_s = 0.0;
+        for tenant in &mut setup.tenants {
+            tenant.load_s = 0.0;
+            tenant.learning.estimate_error = 0.0;
+        }
+        setup
+    }
+}
+
+#[cfg(test)]
+mod tests;
