@@ -1,0 +1,156 @@
+//! What both sides are given: GPUs, tenants and the moments of their requests.
+//!
+//! Timers have a resolution of 1 ms, so every span here is of whole milliseconds, and every batch takes a multiple of [`GRID_MS`]. Ticks
+//! are at multiples of it, requests of tenant i and models that finish loading are at remainders of their own: nothing that matters to
+//! one tenant ever coincides but the end of a batch and a request, and then the end comes first.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use migrator_device::Gpu;
+use migrator_mig::Catalog;
+use migrator_models::Curve;
+use migrator_models::curve::CurvePoint;
+
+use crate::worker::Nature;
+
+/// See above; tenants have remainders 1, 2, 3, loads [`LOAD_REMAINDER_MS`].
+pub const GRID_MS: u64 = 5;
+
+/// Remainder of the times that loads take.
+pub const LOAD_REMAINDER_MS: u64 = 4;
+
+/// Seconds of a slot of a tenant's demand.
+const SLOT_S: u64 = 1;
+
+/// One scenario.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub gpus: Vec<Catalog>,
+    pub cores_per_slice: f64,
+    pub seconds: u64,
+    pub window_s: f64,
+    pub dwell_s: f64,
+    pub tenants: Vec<TenantCase>,
+}
+
+/// One tenant of it.
+#[derive(Clone, Debug)]
+pub struct TenantCase {
+    pub name: &'static str,
+    pub slo_ms: f64,
+    pub max_batch: u32,
+    pub queue: u32,
+    pub curve: Curve,
+    pub load_ms: u64,
+    pub memory_mib: u64,
+    /// Ascending, milliseconds.
+    pub arrivals_ms: Vec<u64>,
+}
+
+impl Case {
+    pub fn gpus(&self) -> Vec<Gpu> {
+        let gpu = |(index, catalog): (usize, &Catalog)| Gpu {
+            index: index as u32,
+            uuid: format!("memory-{index}"),
+            catalog: catalog.clone(),
+            cores_per_slice: self.cores_per_slice,
+        };
+        self.gpus.iter().enumerate().map(gpu).collect()
+    }
+
+    pub fn natures(&self) -> BTreeMap<String, Nature> {
+        let nature = |tenant: &TenantCase| Nature {
+            start: Duration::from_millis(tenant.load_ms),
+            curve: tenant.curve.clone(),
+            memory_mib: tenant.memory_mib,
+            classes: CLASSES,
+        };
+        self.tenants.iter().map(|tenant| (tenant.name.to_owned(), nature(tenant))).collect()
+    }
+
+    /// The live server's configuration file.
+    pub fn config(&self, state_dir: &Path) -> String {
+        let mut text = format!(
+            "[server]\nstate_dir = {state_dir:?}\n\
+             [planner]\ndwell_s = {:?}\ntime_limit_ms = 60000\nspares = 0\n\
+             [retraining]\nenabled = false\nwindow_s = {:?}\n",
+            self.dwell_s, self.window_s
+        );
+        for TenantCase { name, slo_ms, max_batch, queue, .. } in &self.tenants {
+            let _ = write!(
+                text,
+                "[[tenants]]\nname = {name:?}\nslo_ms = {slo_ms:?}\nqueue = {queue}\n\
+                 [tenants.model]\nname = {name:?}\nclasses = {CLASSES}\nmax_batch = {max_batch}\n\
+                 [tenants.model.source]\nsource = \"architecture\"\narchitecture = {{ kind = \"mlp\", features = 2, hidden = [] }}\n"
+            );
+        }
+        text
+    }
+}
+
+/// Classes of every model.
+pub const CLASSES: u32 = 2;
+
+/// Milliseconds of a batch: `first` for one row, `further` for each further one.
+pub fn curve(first: f64, further: f64, max_batch: u32) -> Curve {
+    let sizes = std::iter::successors(Some(1), |batch| Some(batch * 2)).take_while(|&batch| batch < max_batch).chain([max_batch]);
+    Curve { points: sizes.map(|batch| CurvePoint { batch, core_ms: first + further * f64::from(batch - 1) }).collect() }
+}
+
+/// Requests at the given rates, each for so many seconds, at moments of `remainder`; the same for the same seed.
+pub fn arrivals(rates: &[(u64, f64)], remainder: u64, seed: u64) -> Vec<u64> {
+    let mut moments = Vec::new();
+    let (mut second, mut state) = (0, seed);
+    for &(seconds, rps) in rates {
+        for _ in 0..seconds / SLOT_S {
+            // A count around the rate, so that no two seconds are the same.
+            let noise = (next(&mut state) % 1000) as f64 / 1000.0 - 0.5;
+            let count = (rps * (1.0 + 0.5 * noise)).round().max(0.0) as u64;
+            for _ in 0..count {
+                let slot = next(&mut state) % (1000 / GRID_MS);
+                moments.push(second * 1000 + slot * GRID_MS + remainder);
+            }
+            second += SLOT_S;
+        }
+    }
+    moments.sort_unstable();
+    moments
+}
+
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Three tenants on one GPU, whose demands change places.
+pub fn shifting() -> Case {
+    let tenant = |name, index: u64, rates: &[(u64, f64)]| TenantCase {
+        name,
+        slo_ms: 2000.0,
+        max_batch: 8,
+        queue: 200,
+        curve: curve(60.0, 60.0, 8),
+        load_ms: 300 + LOAD_REMAINDER_MS,
+        memory_mib: 1000,
+        arrivals_ms: arrivals(rates, index + 1, 7 + index),
+    };
+    Case {
+        gpus: vec![Catalog::seven_slices("memory", 40_960)],
+        cores_per_slice: 1.0 / 7.0,
+        seconds: 120,
+        window_s: 60.0,
+        dwell_s: 3.0,
+        tenants: vec![
+            tenant("one", 0, &[(40, 6.0), (40, 2.0), (40, 4.0)]),
+            tenant("two", 1, &[(40, 2.0), (40, 7.0), (40, 1.0)]),
+            tenant("three", 2, &[(60, 3.0), (20, 1.0), (40, 5.0)]),
+        ],
+    }
+}
