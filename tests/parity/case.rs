@@ -136,7 +136,7 @@ pub fn shifting() -> Case {
         slo_ms: 2000.0,
         max_batch: 8,
         queue: 200,
-        curve: curve(60.0, 60.0, 8),
+        curve: curve(120.0, 60.0, 8),
         load_ms: 300 + LOAD_REMAINDER_MS,
         memory_mib: 1000,
         arrivals_ms: arrivals(rates, index + 1, 7 + index),

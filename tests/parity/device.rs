@@ -1,6 +1,7 @@
 //! A device in memory: refuses what hardware refuses, and takes no time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use migrator_device::{Device, DeviceError, Gpu, Instance};
@@ -10,6 +11,7 @@ use migrator_mig::Site;
 pub struct MemoryDevice {
     gpus: Vec<Gpu>,
     state: Mutex<State>,
+    calls: AtomicU64,
 }
 
 #[derive(Default)]
@@ -22,7 +24,12 @@ struct State {
 
 impl MemoryDevice {
     pub fn new(gpus: Vec<Gpu>) -> MemoryDevice {
-        MemoryDevice { gpus, state: Mutex::default() }
+        MemoryDevice { gpus, state: Mutex::default(), calls: AtomicU64::new(0) }
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Cores that a worker computes with; in the staging area, one.
@@ -36,6 +43,11 @@ impl MemoryDevice {
         self.state().bound.remove(&pid);
     }
 
+    fn called(&self) -> MutexGuard<'_, State> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.state()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,7 +59,7 @@ impl Device for MemoryDevice {
     }
 
     fn instances(&self) -> Result<Vec<Instance>, DeviceError> {
-        let mut instances: Vec<Instance> = self.state().instances.values().cloned().collect();
+        let mut instances: Vec<Instance> = self.called().instances.values().cloned().collect();
         instances.sort_by_key(|instance| (instance.gpu, instance.site));
         Ok(instances)
     }
@@ -57,7 +69,7 @@ impl Device for MemoryDevice {
         if !catalog.sites().contains(&site) {
             return Err(DeviceError::UnknownSite { gpu, site });
         }
-        let mut state = self.state();
+        let mut state = self.called();
         let over = |other: &&Instance| other.gpu == gpu && other.site.placement.overlaps(site.placement);
         if let Some(other) = state.instances.values().find(over) {
             let (start, size) = (site.placement.start, site.placement.size);
@@ -72,7 +84,7 @@ impl Device for MemoryDevice {
     }
 
     fn destroy(&self, id: u64) -> Result<(), DeviceError> {
-        let mut state = self.state();
+        let mut state = self.called();
         if let Some((&pid, _)) = state.bound.iter().find(|(_, on)| **on == id) {
             return Err(DeviceError::InUse { id, pid });
         }
@@ -80,7 +92,7 @@ impl Device for MemoryDevice {
     }
 
     fn bind(&self, id: u64, pid: u32) -> Result<(), DeviceError> {
-        let mut state = self.state();
+        let mut state = self.called();
         if !state.instances.contains_key(&id) {
             return Err(DeviceError::UnknownInstance(id));
         }
@@ -89,7 +101,7 @@ impl Device for MemoryDevice {
     }
 
     fn stage(&self, pid: u32) -> Result<(), DeviceError> {
-        self.state().bound.remove(&pid);
+        self.called().bound.remove(&pid);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use migrator::http::TenantFront;
 use migrator::serve::build::{Host, build};
 use migrator::storage::SqliteSamples;
 use migrator_actors::message::Infer;
+use migrator_device::Device;
 use migrator_models::store::{Manifest, Store, files_of};
 use tokio::time::{Instant, sleep_until};
 use tracing_subscriber::layer::SubscriberExt;
@@ -21,15 +22,17 @@ use crate::device::MemoryDevice;
 use crate::log::Log;
 use crate::worker::MemoryWorkers;
 
-/// Tasks that run before an arrival at the same moment: more than a message takes from a worker's executor to the tenant's actor, so
-/// that what ends at a moment frees its place for what arrives at it, as in the simulator.
-const SETTLE: usize = 64;
+/// Turns that everybody gets in a round of [`settle`]: more than a message takes from a worker's executor to the coordinator.
+const TURNS: usize = 64;
+
+/// Rounds without a call of the device after which nothing goes on: between two calls of a migration, at most one thing is looked up.
+const QUIET: u32 = 3;
 
 /// What came of it.
 pub struct Live {
     pub log: Log,
     /// Requests answered with a result, by tenant.
-    pub served: Vec<usize>,
+    pub served: Vec<u64>,
 }
 
 /// Runs the case on the product's own wiring.
@@ -40,25 +43,29 @@ pub fn run(case: &Case) -> Live {
     let log = Log::default();
     let subscriber = tracing_subscriber::registry().with(log.clone());
     let served = tracing::subscriber::with_default(subscriber, || {
-        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().start_paused(true).build().unwrap();
         System::with_tokio_rt(runtime).block_on(serve(case, &config, folder.path()))
     });
     Live { log, served }
 }
 
-async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<usize> {
+async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<u64> {
     let device = Arc::new(MemoryDevice::new(case.gpus()));
     let host = Host {
         workers: Box::new(MemoryWorkers::new(Arc::clone(&device), case.natures())),
-        device,
+        device: Arc::clone(&device) as Arc<dyn Device>,
         samples: Arc::new(SqliteSamples::open(&folder.join("samples.sqlite"), 1000).unwrap()),
         tenants: Arbiter::current(),
     };
     let setup = build(config, host).await.unwrap();
     let start = Instant::now();
     let fronts: BTreeMap<_, _> = setup.fronts.clone();
-    let feeds: Vec<_> =
-        case.tenants.iter().map(|tenant| feed(Arc::clone(&fronts[tenant.name]), tenant.arrivals_ms.clone(), start)).collect();
+    let feeds: Vec<_> = case
+        .tenants
+        .iter()
+        .map(|tenant| feed(Arc::clone(&fronts[tenant.name]), tenant.arrivals_ms.clone(), start, Arc::clone(&device)))
+        .collect();
     let feeds: Vec<_> = feeds.into_iter().map(actix::spawn).collect();
     sleep_until(start + Duration::from_secs(case.seconds) - Duration::from_millis(1)).await;
     setup.hold().await;
@@ -71,22 +78,34 @@ async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<usize> {
 }
 
 /// Sends a tenant's requests; gives how many were answered.
-async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant) -> usize {
+async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant, device: Arc<MemoryDevice>) -> u64 {
     let row = Bytes::from(vec![0; 2 * size_of::<f32>()]);
     let mut answers = Vec::new();
     for at in arrivals_ms {
         let arrived = start + Duration::from_millis(at);
         sleep_until(arrived).await;
-        for _ in 0..SETTLE {
-            tokio::task::yield_now().await;
-        }
+        settle(&device).await;
         answers.push(actix::spawn(front.infer(Infer { inputs: vec![row.clone()], rows: 1, arrived, timeout: None })));
     }
     let mut served = 0;
     for answer in answers {
-        served += usize::from(answer.await.unwrap().is_ok());
+        served += u64::from(answer.await.unwrap().is_ok());
     }
     served
+}
+
+/// Lets happen whatever happens at this moment: what ends frees its place for what arrives at the same time, as in the simulator.
+async fn settle(device: &MemoryDevice) {
+    let (mut calls, mut quiet) = (device.calls(), 0);
+    while quiet < QUIET {
+        // There is one thread for what blocks, so this waits for all that blocks now.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        quiet = if device.calls() == calls { quiet + 1 } else { 0 };
+        calls = device.calls();
+    }
 }
 
 /// A first version of every model; nobody looks at its weights.

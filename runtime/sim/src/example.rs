@@ -75,6 +75,7 @@ fn tenant(catalog: &Catalog, index: usize, arrivals: Vec<u32>) -> TenantSetup {
         memory_mib: 2048,
         load_s: 3.0,
         arrivals,
+        moments: Vec::new(),
         learning: Learning {
             enabled: true,
             first: 0.8,

@@ -1,4 +1,4 @@
-//! One tenant's requests, as they arrive: counts per second, spread within the second by chance.
+//! One tenant's requests, as they arrive: counts per second, spread within the second by chance, or at moments that are given.
 
 use migrator_machine::Time;
 
@@ -10,6 +10,8 @@ const SECOND_US: u64 = 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Incoming<'a> {
     counts: &'a [u32],
+    /// The very moments; empty = drawn from the counts.
+    moments: &'a [Time],
     dice: Dice,
     /// Second that `offsets` are of.
     second: usize,
@@ -20,15 +22,22 @@ pub(crate) struct Incoming<'a> {
 
 impl<'a> Incoming<'a> {
     /// The arrivals of the first `seconds`.
-    pub fn new(counts: &'a [u32], seconds: u64, dice: Dice) -> Incoming<'a> {
+    pub fn new(counts: &'a [u32], moments: &'a [Time], seconds: u64, dice: Dice) -> Incoming<'a> {
         let counts = &counts[..counts.len().min(usize::try_from(seconds).unwrap_or(usize::MAX))];
-        let mut incoming = Incoming { counts, dice, second: 0, offsets: Vec::new(), cursor: 0 };
+        let counts = if moments.is_empty() { counts } else { &[] };
+        let moments = &moments[..moments.partition_point(|at| at.0 < seconds.saturating_mul(SECOND_US))];
+        let mut incoming = Incoming { counts, moments, dice, second: 0, offsets: Vec::new(), cursor: 0 };
         incoming.draw();
         incoming
     }
 
     /// When the next one arrives.
     pub fn next(&self) -> Option<Time> {
+        let moment = self.moments.get(self.cursor).copied();
+        moment.or_else(|| self.drawn())
+    }
+
+    fn drawn(&self) -> Option<Time> {
         self.offsets.get(self.cursor).map(|&offset| Time(self.second as u64 * SECOND_US + u64::from(offset)))
     }
 
@@ -43,7 +52,7 @@ impl<'a> Incoming<'a> {
 
     /// Nothing arrives any more.
     pub fn close(&mut self) {
-        (self.counts, self.cursor) = (&[], 0);
+        (self.counts, self.moments, self.cursor) = (&[], &[], 0);
         self.offsets.clear();
     }
 
@@ -68,7 +77,7 @@ mod tests {
     use crate::dice::Purpose;
 
     fn drained(counts: &[u32], seconds: u64) -> Vec<u64> {
-        let mut incoming = Incoming::new(counts, seconds, Dice::new(1, Purpose::Arrivals(0)));
+        let mut incoming = Incoming::new(counts, &[], seconds, Dice::new(1, Purpose::Arrivals(0)));
         std::iter::from_fn(|| incoming.next().inspect(|_| incoming.advance())).map(|at| at.0).collect()
     }
 
@@ -80,6 +89,14 @@ mod tests {
         for (second, &count) in counts.iter().enumerate() {
             assert_eq!(arrivals.iter().filter(|&&at| at / SECOND_US == second as u64).count(), count as usize);
         }
+    }
+
+    #[test]
+    fn moments_that_are_given_are_kept_whatever_the_counts() {
+        let moments = [Time(5), Time(5), Time(1_999_999), Time(2_000_000)];
+        let mut incoming = Incoming::new(&[9, 9], &moments, 2, Dice::new(1, Purpose::Arrivals(0)));
+        let arrived: Vec<Time> = std::iter::from_fn(|| incoming.next().inspect(|_| incoming.advance())).collect();
+        assert_eq!(arrived, moments[..3]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) const HELD_OUT: f64 = 0.2;
 
 /// How the coordinator plans.
 pub(crate) fn coordinator(setup: &Setup) -> CoordinatorConfig {
-    let (planning, times) = (&setup.planning, &setup.times);
+    let planning = &setup.planning;
     let defaults = CoordinatorConfig::default();
     CoordinatorConfig {
         gpus: setup.gpus.iter().map(|catalog| GpuConfig { catalog: catalog.clone(), cores_per_slice: 1.0 }).collect(),
@@ -33,9 +33,7 @@ pub(crate) fn coordinator(setup: &Setup) -> CoordinatorConfig {
         preload: planning.preload,
         policy: planning.policy,
         min_gain: planning.min_gain,
-        create_s: mean(&times.create_s),
-        destroy_s: mean(&times.destroy_s),
-        handover_s: times.bind_s + times.admit_s,
+        // What steps take is as little known at the start as to the live server, and learnt as there.
         ..defaults
     }
 }
@@ -103,8 +101,4 @@ pub(crate) fn retraining(setup: &Setup, index: usize) -> RetrainingConfig {
 /// Most labelled samples of a data set: those that are trained on, and those that are held out.
 pub(crate) fn collected(samples: u64) -> u64 {
     (samples as f64 / (1.0 - HELD_OUT)).round() as u64
-}
-
-fn mean(seconds: &[f64]) -> f64 {
-    seconds.iter().sum::<f64>() / (seconds.len() as f64).max(1.0)
 }

@@ -83,7 +83,7 @@ impl<'a> Tenant<'a> {
         };
         Tenant {
             machine: TenantMachine::new(crate::machines::serving(tenant)),
-            incoming: Incoming::new(&tenant.arrivals, setup.seconds, dice(Purpose::Arrivals)),
+            incoming: Incoming::new(&tenant.arrivals, &tenant.moments, setup.seconds, dice(Purpose::Arrivals)),
             lanes: Vec::new(),
             drains: BTreeMap::new(),
             swap: None,

@@ -1,6 +1,6 @@
 //! What is simulated: GPUs, tenants, arrivals, and what is true of them whatever a planner believes.
 
-use migrator_machine::MigrationConfig;
+use migrator_machine::{MigrationConfig, Time};
 use migrator_mig::Catalog;
 use migrator_models::Curve;
 use migrator_solver::PolicyName;
@@ -98,6 +98,8 @@ pub struct TenantSetup {
     pub load_s: f64,
     /// Requests by second.
     pub arrivals: Vec<u32>,
+    /// Their very moments, ascending; empty = spread within each second by chance.
+    pub moments: Vec<Time>,
     /// Accuracy, drift and what retraining does.
     pub learning: Learning,
 }

@@ -68,6 +68,7 @@ fn tenant(name: &str, profiles: usize) -> TenantSetup {
         memory_mib: 1000,
         load_s: 2.0,
         arrivals: vec![2; 60],
+        moments: Vec::new(),
         learning: Learning {
             enabled: false,
             first: 0.9,

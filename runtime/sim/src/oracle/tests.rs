@@ -26,6 +26,7 @@ fn tenant(arrivals: Vec<u32>) -> TenantSetup {
         memory_mib: 0,
         load_s: 2.0,
         arrivals,
+        moments: Vec::new(),
         learning: Learning {
             enabled: false,
             first: 0.8,

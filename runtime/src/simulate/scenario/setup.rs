@@ -66,6 +66,7 @@ impl Scenario {
             memory_mib: entry.memory_mib,
             load_s: entry.load_s,
             arrivals: tenant.arrivals.counts(self.seconds, tenant.factor, seed, index),
+            moments: Vec::new(),
             learning: Learning { sample_s: cut.slices().map(|slices| cut.sample_s(tenant, slices)).collect(), ..tenant.learning.clone() },
         }
     }

@@ -1,0 +1,103 @@
+//! The same case in the simulator.
+
+use migrator_machine::{MigrationConfig, Time};
+use migrator_mig::Catalog;
+use migrator_models::Curve;
+use migrator_models::curve::CurvePoint;
+use migrator_sim::setup::{Drift, Foresight, Interference, Learning, Planning, Setup, StepTimes, TenantSetup};
+use migrator_sim::{Run, Unwatched, simulate};
+use migrator_solver::forecast::ForecastName;
+use migrator_solver::{Facts, PolicyName, policy};
+
+use crate::case::{Case, TenantCase};
+
+/// Runs the case.
+pub fn run(case: &Case) -> Run {
+    let setup = setup(case);
+    let mut policy = policy(setup.planning.policy, &Facts::default()).unwrap();
+    simulate(&setup, &mut *policy, &mut Unwatched)
+}
+
+/// What the case is to the simulator: steps that take no time, batches that take what the curve says, nothing left to chance.
+fn setup(case: &Case) -> Setup {
+    let nothing = vec![0.0; case.gpus[0].profiles.len()];
+    Setup {
+        name: "parity".to_owned(),
+        gpus: case.gpus.clone(),
+        tenants: case.tenants.iter().map(|tenant| tenant_setup(case, tenant)).collect(),
+        seconds: case.seconds,
+        window_s: case.window_s,
+        seed: 1,
+        times: StepTimes {
+            create_s: nothing.clone(),
+            destroy_s: nothing,
+            release_s: 0.0,
+            bind_s: 0.0,
+            admit_s: 0.0,
+            checkpoint_s: 0.0,
+            jitter: 0.0,
+        },
+        interference: Interference::default(),
+        planning: planning(case),
+        migration: MigrationConfig::default(),
+        faults: Vec::new(),
+        check_always: true,
+    }
+}
+
+fn planning(case: &Case) -> Planning {
+    Planning {
+        policy: PolicyName::Migrator,
+        foresight: Foresight::Forecast(ForecastName::default()),
+        beyond_window_s: 0.0,
+        horizon_s: 300.0,
+        dwell_s: case.dwell_s,
+        solve_every_s: 1.0,
+        solve_s: 0.0,
+        utilisation: 0.85,
+        min_gain: 0.005,
+        preload: true,
+        hand_over: true,
+        accuracy: true,
+    }
+}
+
+fn tenant_setup(case: &Case, tenant: &TenantCase) -> TenantSetup {
+    let catalog = &case.gpus[0];
+    TenantSetup {
+        name: tenant.name.to_owned(),
+        slo_ms: tenant.slo_ms,
+        weight: 1.0,
+        floor_rps: 1.0,
+        max_batch: tenant.max_batch,
+        queue: tenant.queue as usize,
+        speed: (0..catalog.profiles.len()).map(|profile| on(case, tenant, catalog, profile)).collect(),
+        jitter: 0.0,
+        memory_mib: tenant.memory_mib,
+        load_s: tenant.load_ms as f64 / 1000.0,
+        arrivals: Vec::new(),
+        moments: tenant.arrivals_ms.iter().map(|ms| Time(ms * 1000)).collect(),
+        learning: Learning {
+            enabled: false,
+            first: 0.7,
+            top: 0.9,
+            floor: 0.5,
+            drift: Drift::Steady { rate: 0.0 },
+            curve: (1.0, 1.0),
+            epochs: 1,
+            samples: 1,
+            sample_s: vec![f64::INFINITY; catalog.profiles.len()],
+            memory_mib: tenant.memory_mib * 2,
+            label_share: 0.0,
+            estimate_error: 0.0,
+            min_gain: 0.0,
+        },
+    }
+}
+
+/// The tenant's curve on one whole instance of a profile.
+fn on(case: &Case, tenant: &TenantCase, catalog: &Catalog, profile: usize) -> Curve {
+    let share = case.cores_per_slice * f64::from(catalog.profiles[profile].compute_slices);
+    let point = |point: &CurvePoint| CurvePoint { batch: point.batch, core_ms: tenant.curve.latency_ms(share, point.batch) };
+    Curve { points: tenant.curve.points.iter().map(point).collect() }
+}
