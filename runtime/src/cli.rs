@@ -1,10 +1,14 @@
 //! The command line. Every flag has a twin in the environment, `MIGRATOR_…`; the flag wins.
 
+mod simulate;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use migrator_solver::PolicyName;
+
+pub use simulate::{Seeds, SimulateArgs, SimulateFormat};
 
 /// Serves models of several tenants on one host and keeps retraining them on fresh labelled data.
 #[derive(Debug, Parser)]
@@ -39,6 +43,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Solve a problem from a file, without a device, and explain the plan; exits with 1 when the problem is refused, with 3 when no tenant fits any profile.
     Plan(PlanArgs),
+    /// Simulate scenarios under several policies, without a device, and compare what came of it; exits with 1 when a run fails or an invariant does not hold.
+    Simulate(SimulateArgs),
     /// Show the whole system at work: three tenants, drifting data, load that bursts and shifts.
     Demo(DemoArgs),
     /// Drive a running server with open-loop load and report what came back.

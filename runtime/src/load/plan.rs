@@ -47,6 +47,11 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// The flag itself, for those who know no loads.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Whether it was raised.
     pub fn raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -50,7 +50,7 @@ impl Metric {
 pub struct Measures {
     /// By [`Metric::ALL`]; `None` = the policy has none, as the oracle, which is a bound and not a run.
     pub values: [Option<f64>; Metric::ALL.len()],
-    /// By tenant.
+    /// By tenant; empty for the oracle, whose bound holds for all of them together only.
     pub tenants: Vec<TenantMeasures>,
     /// Requests that arrived.
     pub requests: u64,
@@ -82,12 +82,10 @@ impl Measures {
         }
     }
 
-    /// What is told of a bound: its goodput, in all and by tenant.
-    pub fn bound(goodput: f64, tenants: &[f64], requests: u64, seconds: u64, wall_s: f64) -> Measures {
+    /// What is told of a bound: its goodput.
+    pub fn bound(goodput: f64, requests: u64, seconds: u64, wall_s: f64) -> Measures {
         let values = Metric::ALL.map(|metric| (metric == Metric::Goodput).then_some(goodput));
-        let tenant = |&goodput: &f64| TenantMeasures(std::array::from_fn(|index| (index == 0).then_some(goodput)));
-        let tenants = tenants.iter().map(tenant).collect();
-        Measures { values, tenants, requests, seconds, wall_s, ..Measures::default() }
+        Measures { values, requests, seconds, wall_s, ..Measures::default() }
     }
 
     /// Share of the arrivals answered on time and correctly.
@@ -161,9 +159,9 @@ mod tests {
 
     #[test]
     fn a_bound_has_a_goodput_and_nothing_else() {
-        let measures = Measures::bound(0.9, &[0.8, 1.0], 200, 60, 0.1);
+        let measures = Measures::bound(0.9, 200, 60, 0.1);
         assert_eq!(measures.values, [Some(0.9), None, None, None, None]);
-        assert_eq!(measures.tenants[1].0[..2], [Some(1.0), None]);
+        assert_eq!(measures.tenants, []);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! `migrator simulate`: many policies × scenarios × seeds on virtual time, and what came of them as a table, JSON, CSV and plots.
 //!
 //! Knows nothing of actors, HTTP or devices. Read in the order [`curve`] and [`scenario`] (what is simulated), [`variant`] (who is compared),
-//! [`batch`] (how it is run), [`measure`] and [`report`] (what came of it), [`table`], [`json`], [`csv`].
+//! [`batch`] (how it is run), [`measure`] and [`report`] (what came of it), [`table`], [`json`], [`csv`], [`plot`];
+//! [`run`] puts it together.
 
 pub mod batch;
+mod command;
 pub mod csv;
 pub mod curve;
 pub mod json;
 pub mod measure;
-pub mod progress;
+pub mod plot;
+mod progress;
 pub mod report;
 pub mod scenario;
 pub mod statistic;
@@ -16,3 +19,5 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod variant;
+
+pub use command::run;

@@ -52,14 +52,6 @@ impl Progress {
         }
     }
 
-    /// Something worth a line of its own.
-    pub fn say(&self, line: &str) {
-        match &self.form {
-            Form::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            Form::Lines { .. } | Form::Silent => eprintln!("{line}"),
-        }
-    }
-
     /// It is over.
     pub fn end(&self) {
         if let Form::Bar(bar) = &self.form {

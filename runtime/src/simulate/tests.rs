@@ -143,7 +143,7 @@ pub fn report() -> Report {
             let noise = seed as f64 * 0.01 - 0.01;
             outcomes.push(outcome(scenario, 0, seed, 0.8 + noise));
             outcomes.push(outcome(scenario, 1, seed, 0.6 - noise));
-            let bound = Measures::bound(1.0, &[1.0, 1.0], 200, 60, 0.0);
+            let bound = Measures::bound(1.0, 200, 60, 0.0);
             outcomes.push(Outcome { scenario, variant: 2, seed, result: Ok(bound) });
         }
     }

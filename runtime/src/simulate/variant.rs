@@ -4,9 +4,7 @@ use migrator_sim::Setup;
 use migrator_sim::setup::Foresight;
 use migrator_solver::PolicyName;
 use migrator_solver::forecast::ForecastName;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error, StrDeserializer};
+use migrator_solver::options::UnknownPolicy;
 
 /// The policies that `all` stands for: ours, those it is measured against, and the bound.
 const ALL: [&str; 9] = ["migrator", "ekya", "astraea", "paris", "static-even", "static-best", "miso", "parvagpu", "oracle"];
@@ -122,7 +120,7 @@ impl Variant {
     /// As [`variants`].
     pub fn parse(text: &str) -> Result<Variant, String> {
         let (name, changes) = text.split_once(':').map_or((text, None), |(name, changes)| (name, Some(changes)));
-        let policy = by_name(name).map_err(|known| unknown_policy(name, &known))?;
+        let policy = name.parse().map_err(|error| unknown_policy(name, &error))?;
         let changes = changes.map_or(Ok(Vec::new()), |changes| changes.split('+').map(Change::parse).collect())?;
         if policy == PolicyName::Oracle && !changes.is_empty() {
             return Err(format!("{text:?}: the oracle is a bound and plans nothing, so nothing of it can be changed"));
@@ -136,11 +134,6 @@ impl Variant {
         for change in common.iter().chain(&self.changes) {
             (change.key.set)(setup, change.value);
         }
-    }
-
-    /// The name with nothing that a file name cannot have.
-    pub fn file_name(&self) -> String {
-        file_name(&self.name)
     }
 }
 
@@ -174,7 +167,7 @@ impl Kind {
             Kind::Period if text == "window" => Some(Value::Window),
             Kind::Period => number(0.1, DAY_S),
             Kind::Forecast if text == "perfect" => Some(Value::Perfect),
-            Kind::Forecast => by_name(text).ok().map(Value::Forecast),
+            Kind::Forecast => forecast(text).map(Value::Forecast),
         }
     }
 
@@ -183,7 +176,7 @@ impl Kind {
             Kind::Switch => "true or false".to_owned(),
             Kind::Number(low, high) => format!("a number from {low} to {high}"),
             Kind::Period => format!("a number from 0.1 to {DAY_S}, or \"window\""),
-            Kind::Forecast => format!("perfect or one of {}", by_name::<ForecastName>("").err().unwrap_or_default().join(", ")),
+            Kind::Forecast => format!("perfect or one of {}", ForecastName::ALL.map(ForecastName::as_str).join(", ")),
         }
     }
 }
@@ -208,20 +201,13 @@ impl Value {
     }
 }
 
-/// A value of an enum by its name in configurations, or the names that there are.
-fn by_name<'de, T: Deserialize<'de>>(name: &'de str) -> Result<T, Vec<String>> {
-    let deserializer: StrDeserializer<'de, Error> = name.into_deserializer();
-    // serde says "unknown variant `x`, expected one of `a`, `b`".
-    T::deserialize(deserializer).map_err(|error| {
-        let message = error.to_string();
-        let expected = message.rsplit("expected").next().unwrap_or_default();
-        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-    })
+fn forecast(name: &str) -> Option<ForecastName> {
+    ForecastName::ALL.into_iter().find(|forecast| forecast.as_str() == name)
 }
 
-fn unknown_policy(name: &str, known: &[String]) -> String {
-    let hint = near(name, known.iter().map(String::as_str).chain(["all", "ablations"]));
-    format!("there is no policy {name:?}{hint}; there are {}, and the groups all and ablations", known.join(", "))
+fn unknown_policy(name: &str, error: &UnknownPolicy) -> String {
+    let hint = near(name, PolicyName::ALL.into_iter().map(PolicyName::name).chain(["all", "ablations"]));
+    format!("{error}; and the groups all and ablations{hint}")
 }
 
 /// `, did you mean "…"?` where something is near enough to be meant.
@@ -263,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_slip_of_the_pen_is_answered_with_what_was_meant() {
-        assert!(refused("migratr").starts_with("there is no policy \"migratr\", did you mean \"migrator\"?; there are "));
+        assert!(refused("migratr").starts_with("there is no policy \"migratr\"; there are migrator, "));
+        assert!(refused("migratr").ends_with(", did you mean \"migrator\"?"));
         assert!(refused("migrator:solve_evry_s=3").contains("did you mean \"solve_every_s\"?"));
         assert!(!refused("zzz").contains("did you mean"));
     }
@@ -292,10 +279,7 @@ mod tests {
 
     #[test]
     fn a_file_name_has_no_separators() {
-        assert_eq!(
-            Variant::parse("migrator:solve_every_s=window+preload=false").unwrap().file_name(),
-            "migrator-solve_every_s=window+preload=false"
-        );
+        assert_eq!(file_name("migrator:solve_every_s=window+preload=false"), "migrator-solve_every_s=window+preload=false");
         assert_eq!(file_name("../a b"), "..-a-b");
     }
 }

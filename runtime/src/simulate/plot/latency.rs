@@ -1,0 +1,99 @@
+//! How fast answers come, a panel per tenant.
+
+use anyhow::Result;
+use migrator_sim::run::TenantRun;
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::Subject;
+use super::figure::{ALARM, Area, FAINT, GREY, INK, Mark, colour, figure, letters, write};
+
+/// Panels in a row.
+const ACROSS: usize = 3;
+/// Height of a panel, pixels.
+const PANEL: u32 = 260;
+
+/// Share of the arrivals answered within so many milliseconds, a panel per tenant, with the SLO. What is shed or fails is never answered, so
+/// a line need not reach 100 %.
+///
+/// # Errors
+/// Never in practice: it draws into memory.
+pub fn latency(subject: Subject<'_>) -> Result<String> {
+    let tenants = &subject.run.tenants;
+    let legend = [
+        (Mark::Line(colour(0)), "arrivals answered within (the tenant's colour; what is shed or fails never is)".to_owned()),
+        (Mark::Line(ALARM), "SLO".to_owned()),
+    ];
+    let rows = tenants.len().div_ceil(ACROSS).max(1);
+    let title = format!("{}: latency", subject.title);
+    figure(&title, &legend, PANEL * rows as u32, |area| {
+        for ((index, tenant), panel) in tenants.iter().enumerate().zip(area.split_evenly((rows, ACROSS))) {
+            let slo_ms = subject.setup.tenants.get(index).map_or(f64::NAN, |tenant| tenant.slo_ms);
+            draw(&panel, index, tenant, slo_ms)?;
+        }
+        Ok(())
+    })
+}
+
+fn draw(area: &Area<'_>, index: usize, tenant: &TenantRun, slo_ms: f64) -> Result<()> {
+    let line = line(&tenant.latency, tenant.arrived);
+    let low = line.iter().map(|(x, _)| *x).chain([slo_ms]).filter(|x| *x > 0.0).fold(f64::INFINITY, f64::min);
+    let high = line.iter().map(|(x, _)| *x).chain([slo_ms]).fold(1.0, f64::max);
+    let low = if low.is_finite() { low.min(high) } else { 1.0 };
+    let mut chart = ChartBuilder::on(area)
+        .margin_right(16)
+        .margin_top(26)
+        .set_label_area_size(LabelAreaPosition::Left, 74)
+        .set_label_area_size(LabelAreaPosition::Bottom, 46)
+        .build_cartesian_2d((low * 0.8..high * 1.3).log_scale(), 0.0..100.0)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(FAINT)
+        .axis_style(GREY)
+        .label_style(letters())
+        .x_labels(6)
+        .y_labels(5)
+        .x_label_formatter(&|value| if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") })
+        .y_label_formatter(&|value| format!("{value:.0}"))
+        .x_desc("latency, ms")
+        .y_desc("answered, %")
+        .draw()?;
+    if slo_ms > 0.0 {
+        chart.draw_series(LineSeries::new([(slo_ms, 0.0), (slo_ms, 100.0)], ALARM.stroke_width(2)))?;
+    }
+    chart.draw_series(LineSeries::new(line, colour(index).stroke_width(3)))?;
+    let within = 100.0 * tenant.ok as f64 / (tenant.arrived as f64).max(1.0);
+    let name = format!("{}: {within:.1} % within {slo_ms:.0} ms", tenant.name);
+    write(area, &name, (76, 12), HPos::Left, INK)
+}
+
+/// The share of `arrived`, %, that was answered up to each edge.
+fn line(latency: &[(f64, u64)], arrived: u64) -> Vec<(f64, f64)> {
+    let mut answered = 0;
+    let point = |&(edge, count): &(f64, u64)| {
+        answered += count;
+        (edge.max(1e-3), 100.0 * answered as f64 / (arrived as f64).max(1.0))
+    };
+    latency.iter().map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::tests::{run, setup};
+
+    #[test]
+    fn what_is_shed_never_arrives_at_the_top() {
+        assert_eq!(line(&[(5.0, 20), (10.0, 60)], 100), [(5.0, 20.0), (10.0, 80.0)]);
+    }
+
+    #[test]
+    fn every_tenant_has_its_panel_with_its_slo() {
+        let (setup, run) = (setup(1), run());
+        let svg = latency(Subject { title: "one", setup: &setup, run: &run }).unwrap();
+        for words in ["vision: 90.0 % within 50 ms", "text: 60.0 % within 50 ms", "latency, ms", "answered, %"] {
+            assert!(svg.contains(words), "{words}");
+        }
+    }
+}
