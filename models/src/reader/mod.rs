@@ -1,4 +1,4 @@
-//! Files → samples and arrivals: numeric tables with the label last, CIFAR-10 binary, labelled text, arrival counts.
+//! Files → samples and arrivals: numeric tables with the label last, CIFAR-10 binary, labelled text, traces of arrivals.
 //!
 //! Knows nothing of models: a reader says what is in the file, the caller whether it fits. Read in the order [`set`], [`error`],
 //! then one module per format.
@@ -14,7 +14,7 @@ pub mod write;
 use std::path::Path;
 use std::str::FromStr;
 
-pub use arrivals::{Arrivals, read_arrivals};
+pub use arrivals::{Arrivals, Row as TraceRow, Trace, TraceOptions, read_arrivals, read_trace};
 pub use error::ReadError;
 pub use set::{Features, LabelledSet, Row};
 pub use write::write_set;

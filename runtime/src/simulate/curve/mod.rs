@@ -18,11 +18,12 @@ pub use figure::{Inference, Repair, Training};
 use crate::config::ConfigErrors;
 
 /// The files that the program carries, by name.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("a100-inference.toml", include_str!("../../../../configs/curve/a100-inference.toml")),
     ("a100-inference-coarse.toml", include_str!("../../../../configs/curve/a100-inference-coarse.toml")),
     ("a100-training.toml", include_str!("../../../../configs/curve/a100-training.toml")),
     ("a100-training-resnet50.toml", include_str!("../../../../configs/curve/a100-training-resnet50.toml")),
+    ("a100-40gb-training.toml", include_str!("../../../../configs/curve/a100-40gb-training.toml")),
     ("a100-training-derived.toml", include_str!("../../../../configs/curve/a100-training-derived.toml")),
     ("mig-seconds.toml", include_str!("../../../../configs/curve/mig-seconds.toml")),
 ];

@@ -1,6 +1,9 @@
 //! A tenant's arrivals: from the file's description to counts.
 
+use migrator_models::reader::Trace;
 use migrator_sim::arrivals::{Generator, State, multiplied, resampled, stream};
+
+use rand::rngs::StdRng;
 
 use super::file::ArrivalsEntry;
 
@@ -8,11 +11,20 @@ use super::file::ArrivalsEntry;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Arrivals {
     Generated(Generator),
-    /// Counts by second; begins again when it ends.
-    Recorded {
-        counts: Vec<u32>,
-        smooth_s: Option<u32>,
-    },
+    /// Begins again when it ends.
+    Recorded(Recorded),
+}
+
+/// A trace and how it is replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Recorded {
+    pub trace: Trace,
+    /// How many times faster than recorded.
+    pub compress: f64,
+    /// Seconds left out at the beginning, of those replayed.
+    pub offset_s: usize,
+    /// Seconds over which counts are averaged before they are drawn anew; `None` = multiplied as they are.
+    pub smooth_s: Option<u32>,
 }
 
 impl Arrivals {
@@ -20,7 +32,7 @@ impl Arrivals {
     pub fn mean_rps(&self, seconds: u64) -> f64 {
         let sum: f64 = match self {
             Arrivals::Generated(generator) => generator.expected(seconds).iter().sum(),
-            Arrivals::Recorded { counts, .. } => repeated(counts, seconds).map(f64::from).sum(),
+            Arrivals::Recorded(recorded) => recorded.counts(seconds, &mut stream(0, 0)).into_iter().map(f64::from).sum(),
         };
         sum / seconds as f64
     }
@@ -30,10 +42,10 @@ impl Arrivals {
         let mut rng = stream(seed, tenant as u64);
         match self {
             Arrivals::Generated(generator) => generator.counts(seconds, factor, &mut rng),
-            Arrivals::Recorded { counts, smooth_s } => {
-                let counts: Vec<u32> = repeated(counts, seconds).collect();
-                match smooth_s {
-                    Some(smooth_s) => resampled(&counts, factor, *smooth_s, &mut rng),
+            Arrivals::Recorded(recorded) => {
+                let counts = recorded.counts(seconds, &mut rng);
+                match recorded.smooth_s {
+                    Some(smooth_s) => resampled(&counts, factor, smooth_s, &mut rng),
                     None => multiplied(&counts, factor, &mut rng),
                 }
             }
@@ -41,8 +53,12 @@ impl Arrivals {
     }
 }
 
-fn repeated(counts: &[u32], seconds: u64) -> impl Iterator<Item = u32> {
-    counts.iter().copied().cycle().take(seconds as usize)
+impl Recorded {
+    /// As recorded, from the offset on, begun again where the trace is shorter.
+    fn counts(&self, seconds: u64, rng: &mut StdRng) -> Vec<u32> {
+        let all = self.trace.seconds(self.compress, rng).counts;
+        all.iter().copied().cycle().skip(self.offset_s).take(seconds as usize).collect()
+    }
 }
 
 /// The generator that an entry describes; defects go to `found` with their keys.

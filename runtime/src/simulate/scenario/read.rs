@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use migrator_models::reader::read_arrivals;
+use migrator_models::reader::{TraceOptions, TraceRow, read_trace};
 use migrator_sim::setup::{Drift, Fault, FaultKind, Learning};
 
-use super::arrivals::{Arrivals, generator};
+use super::arrivals::{Arrivals, Recorded, generator};
 use super::file::{ArrivalsEntry, FaultEntry, FaultName, Gpus, RetrainingEntry, ScenarioFile, TenantEntry, TraceEntry};
 use super::keys::ROOT;
 use super::{GpuPart, Overrides, Scenario, TenantPart, gpu};
@@ -135,8 +135,8 @@ impl Reading<'_> {
         let inference = figures(self, like);
         let training = self.training(&path, entry, like);
         let arrivals = match overrides.traces.iter().find(|(name, _)| *name == entry.name) {
-            Some((_, file)) => self.flag_trace(file),
-            None => self.arrivals(&format!("{path}.arrivals"), &entry.arrivals, file.seconds),
+            Some((_, file)) => self.flag_trace(&entry.name, file),
+            None => self.arrivals(&format!("{path}.arrivals"), &entry.arrivals),
         };
         let learning = self.learning(&format!("{path}.retraining"), &entry.retraining);
         let (measured, inference, training, arrivals) = (measured?, inference?, training?, arrivals?);
@@ -249,7 +249,7 @@ impl Reading<'_> {
         }
     }
 
-    fn arrivals(&mut self, path: &str, entry: &ArrivalsEntry, _seconds: u64) -> Option<Arrivals> {
+    fn arrivals(&mut self, path: &str, entry: &ArrivalsEntry) -> Option<Arrivals> {
         let ArrivalsEntry::Trace(trace) = entry else {
             let before = self.found.len();
             let generator = generator(path, entry, &mut self.found);
@@ -257,29 +257,46 @@ impl Reading<'_> {
         };
         match self.trace(trace) {
             Ok(arrivals) => Some(arrivals),
-            Err(message) => {
-                self.found.push((format!("{path}.file"), message));
+            Err((key, message)) => {
+                self.found.push((format!("{path}.{key}"), message));
                 None
             }
         }
     }
 
-    fn flag_trace(&mut self, file: &Path) -> Option<Arrivals> {
+    /// The trace of `--trace`, a path as the shell sees it.
+    fn flag_trace(&mut self, tenant: &str, file: &Path) -> Option<Arrivals> {
+        let file = if file.starts_with("data:") { file.to_owned() } else { std::path::absolute(file).unwrap_or_else(|_| file.to_owned()) };
         let entry = TraceEntry { file: file.display().to_string(), compress: 1.0, ..TraceEntry::default() };
         match self.trace(&entry) {
             Ok(arrivals) => Some(arrivals),
-            Err(message) => {
-                self.flags.push(flag("--trace", message));
+            Err((_, message)) => {
+                self.flags.push(flag("--trace", format!("{tenant}={}: {message}", file.display())));
                 None
             }
         }
     }
 
-    fn trace(&self, entry: &TraceEntry) -> Result<Arrivals, String> {
-        let path = beside(self.path, Path::new(&entry.file));
-        let _ = (&entry.gaps, &entry.row, &entry.function, entry.compress, entry.offset_s);
-        let arrivals = read_arrivals(&path).map_err(|error| error.to_string())?;
-        Ok(Arrivals::Recorded { counts: arrivals.counts, smooth_s: entry.smooth_s })
+    /// The trace of an entry, or what is wrong with it and the key that says so.
+    fn trace(&self, entry: &TraceEntry) -> Result<Arrivals, (&'static str, String)> {
+        let path = self.file(&entry.file).map_err(|message| ("file", message))?;
+        let row = match (entry.row, &entry.function) {
+            (Some(_), Some(_)) => return Err(("function", "stands beside row: give one of them".to_owned())),
+            (Some(row), None) => Some(TraceRow::Index(row)),
+            (None, function) => function.clone().map(TraceRow::Function),
+        };
+        let options = TraceOptions { gaps_are_zero: entry.gaps.is_some(), row };
+        let trace = read_trace(&path, &options).map_err(|error| ("file", error.to_string()))?;
+        let (compress, offset_s, smooth_s) = (entry.compress, entry.offset_s, entry.smooth_s);
+        Ok(Arrivals::Recorded(Recorded { trace, compress, offset_s, smooth_s }))
+    }
+
+    /// A file as it is named: `data:…` in the folder of real data, anything else beside the scenario.
+    fn file(&self, name: &str) -> Result<PathBuf, String> {
+        let Some(inside) = name.strip_prefix("data:") else { return Ok(beside(self.path, Path::new(name))) };
+        let path = data_folder().map(|folder| folder.join(inside));
+        path.filter(|path| path.exists())
+            .ok_or_else(|| "is not there: data: stands for the folder that MIGRATOR_DATA names, or ../shared/data without it".to_owned())
     }
 
     fn fault(&mut self, path: &str, entry: &FaultEntry, file: &ScenarioFile) -> Option<Fault> {
@@ -307,6 +324,15 @@ impl Reading<'_> {
 
 /// What a tenant loses per second unless it says otherwise; see [`RetrainingEntry`].
 const USUAL_DRIFT: f64 = 0.0008;
+
+/// Where real traces are: `MIGRATOR_DATA`, or `shared/data` beside one of the folders that the program runs in.
+pub(super) fn data_folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("MIGRATOR_DATA") {
+        return Some(PathBuf::from(folder));
+    }
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().skip(1).map(|above| above.join("shared/data")).find(|folder| folder.exists())
+}
 
 /// A path as written in the file at `path`.
 fn beside(path: &Path, written: &Path) -> PathBuf {
