@@ -74,7 +74,7 @@ impl Lane {
         if self.free() > 0 {
             return now;
         }
-        soonest_start(now, self.executors, self.in_flight.iter().map(|b| b.expected_end).collect())
+        soonest_start(now, self.executors, self.in_flight.iter().map(|b| b.expected_end))
     }
 
     /// What a batch of `rows` given to it now would take once its turn has come.

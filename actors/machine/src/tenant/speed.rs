@@ -28,6 +28,8 @@ pub(super) struct Speed {
     first_ratio: f64,
     /// Observed ÷ curve by size of the batch: entry k is for 2^k rows and more, less than twice as many.
     ratios: Vec<Option<f64>>,
+    /// What they say of every entry, those without a batch too.
+    believed: Vec<f64>,
     /// Mean deviation of a computation from its expectation.
     deviation_us: f64,
     /// From dispatch to answer, less the computation.
@@ -50,12 +52,17 @@ impl Speed {
         }
         let ratios = vec![None; bucket(max_batch.max(1)) + 1];
         let first_ratio = ratio.clamp(1.0 / CLAMP, CLAMP);
-        Speed { base_us, first_ratio, ratios, deviation_us: 0.0, overhead_us: 0.0, observed: false }
+        let believed = vec![first_ratio; ratios.len()];
+        Speed { base_us, first_ratio, ratios, believed, deviation_us: 0.0, overhead_us: 0.0, observed: false }
     }
 
-    /// Observed ÷ curve for batches of `rows`; for a size that was not seen yet, what the next smaller one says, else the next larger.
+    /// Observed ÷ curve for batches of `rows`.
     pub fn ratio(&self, rows: u32) -> f64 {
-        let own = bucket(rows).min(self.ratios.len() - 1);
+        self.believed[bucket(rows).min(self.believed.len() - 1)]
+    }
+
+    /// Observed ÷ curve of an entry; where no batch was seen yet, what the next smaller one says, else the next larger.
+    fn seen(&self, own: usize) -> f64 {
         let smaller = (0..=own).rev().find(|&k| self.ratios[k].is_some());
         let seen = smaller.or_else(|| (own..self.ratios.len()).find(|&k| self.ratios[k].is_some()));
         seen.map_or(self.first_ratio, |k| self.implied(k, own))
@@ -104,6 +111,9 @@ impl Speed {
                 *ratio += FORGET * (implied - *ratio);
             }
         }
+        for entry in 0..self.believed.len() {
+            self.believed[entry] = self.seen(entry);
+        }
         if let Some(gap) = gap {
             let gap_us = gap.as_secs_f64() * 1e6;
             let alpha = if self.observed { ALPHA } else { 1.0 };
@@ -148,15 +158,20 @@ fn bucket(rows: u32) -> usize {
 }
 
 fn duration(us: f64) -> Duration {
-    Duration::from_micros(us.round().clamp(1.0, 1e12) as u64)
+    // Rounds as `f64::round` does, which is a call.
+    Duration::from_micros((us.clamp(1.0, 1e12) + 0.5) as u64)
 }
 
-/// When a batch begins if `executors` are busy until `ends` (unsorted): now, or when enough of them are expected to be free.
-pub(super) fn soonest_start(now: Time, executors: u32, mut ends: Vec<Time>) -> Time {
+/// When a batch begins if `executors` are busy until `ends`: now, or when enough of them are expected to be free.
+pub(super) fn soonest_start(now: Time, executors: u32, ends: impl ExactSizeIterator<Item = Time>) -> Time {
     let executors = executors.max(1) as usize;
     if ends.len() < executors {
         return now;
     }
+    if executors == 1 {
+        return ends.max().map_or(now, |end| end.max(now));
+    }
+    let mut ends: Vec<Time> = ends.collect();
     ends.sort_unstable();
     ends[ends.len() - executors].max(now)
 }
@@ -232,9 +247,10 @@ mod tests {
 
     #[test]
     fn a_batch_starts_when_the_first_executor_is_free() {
-        assert_eq!(soonest_start(Time(5), 2, vec![Time(9)]), Time(5));
-        assert_eq!(soonest_start(Time(5), 2, vec![Time(9), Time(7)]), Time(7));
-        assert_eq!(soonest_start(Time(5), 2, vec![Time(9), Time(7), Time(8)]), Time(8));
-        assert_eq!(soonest_start(Time(5), 1, vec![Time(3)]), Time(5));
+        assert_eq!(soonest_start(Time(5), 2, [Time(9)].into_iter()), Time(5));
+        assert_eq!(soonest_start(Time(5), 2, [Time(9), Time(7)].into_iter()), Time(7));
+        assert_eq!(soonest_start(Time(5), 2, [Time(9), Time(7), Time(8)].into_iter()), Time(8));
+        assert_eq!(soonest_start(Time(5), 1, [Time(3)].into_iter()), Time(5));
+        assert_eq!(soonest_start(Time(5), 1, [Time(8), Time(9), Time(7)].into_iter()), Time(9));
     }
 }
