@@ -89,13 +89,21 @@ pub(crate) fn retraining(setup: &Setup, index: usize) -> RetrainingConfig {
     let gain = learning.accuracy(fresh, setup.window_s) - learning.accuracy(learning.first_version(), setup.window_s);
     RetrainingConfig {
         enabled: learning.enabled && learning.fastest_s().is_some(),
-        min_samples: (collected(learning.samples) / 2).max(1),
+        min_samples: collected(learning.samples).min(labels_of_a_window(setup, &setup.tenants[index])).max(1),
         epochs: learning.epochs,
         min_gain: learning.min_gain,
         prior_gain: (gain * dice.factor(learning.estimate_error)).clamp(0.0, 1.0),
         prior_core_s: learning.fastest_s().unwrap_or(0.0) * dice.factor(learning.estimate_error),
         ..RetrainingConfig::default()
     }
+}
+
+/// What nine tenths of a window usually bring, so that a retraining can begin with its window even where labels are few.
+fn labels_of_a_window(setup: &Setup, tenant: &TenantSetup) -> u64 {
+    let seconds = tenant.arrivals.len().min(setup.seconds as usize).max(1);
+    let arrived: u64 = tenant.arrivals.iter().take(seconds).map(|&count| u64::from(count)).sum();
+    let rate = arrived as f64 / seconds as f64 * tenant.learning.label_share.clamp(0.0, 1.0);
+    (0.9 * rate * setup.window_s.max(0.0)) as u64
 }
 
 /// Most labelled samples of a data set: those that are trained on, and those that are held out.

@@ -122,7 +122,8 @@ pub struct Learning {
     pub curve: (f64, f64),
     /// Passes over the samples.
     pub epochs: u32,
-    /// Samples of a retraining; it begins once half of them are there, and its passes then count for half.
+    /// Samples of a retraining. It begins once they are there, or once as many are as nine tenths of a window usually bring; its passes then
+    /// count for as much less.
     pub samples: u64,
     /// Seconds of one sample and epoch, by profile; infinite = does not fit.
     pub sample_s: Vec<f64>,
