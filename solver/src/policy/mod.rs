@@ -3,14 +3,17 @@
 //! All are asked once a second with the same [`Problem`] and answer with the same [`Outcome`]; a rival that decides more seldom answers
 //! with what is in force. What a rival's paper leaves open and how it was filled in stands with each of them and in `docs/policies.md`.
 
-#[allow(dead_code, reason = "for the policies to come")]
+mod astraea;
 mod demand;
 mod ekya;
+mod miso;
+mod paris;
+mod parvagpu;
 mod rival;
-#[allow(dead_code, reason = "for the policies to come")]
 mod room;
 mod seat;
 mod share;
+mod static_best;
 mod static_even;
 #[cfg(test)]
 mod tests;
@@ -118,12 +121,19 @@ pub enum PolicyError {
 /// # Errors
 /// [`PolicyError`] for those that a live server cannot have.
 pub fn policy(name: PolicyName, facts: &Facts) -> Result<Box<dyn Policy>, PolicyError> {
-    let _ = facts;
+    let known = !facts.tenants.is_empty() && facts.tenants.iter().all(|tenant| !tenant.future_rps.is_empty());
     match name {
         PolicyName::Ekya => Ok(Box::new(Rival::new(ekya::Ekya))),
+        PolicyName::Astraea => Ok(Box::new(Rival::new(astraea::Astraea::default()))),
+        PolicyName::Paris => Ok(Box::new(Rival::new(paris::Paris::new(facts)))),
         PolicyName::StaticEven => Ok(Box::new(Rival::new(static_even::StaticEven))),
-        PolicyName::Oracle => Err(PolicyError::NoPlans(name)),
+        PolicyName::StaticBest if known => Ok(Box::new(Rival::new(static_best::StaticBest::new(facts)))),
         PolicyName::StaticBest => Err(PolicyError::NeedsFuture(name)),
-        _ => Ok(Box::new(Planner::default())),
+        PolicyName::Miso => Ok(Box::new(Rival::new(miso::Miso::default()))),
+        PolicyName::Parvagpu => Ok(Box::new(Rival::new(parvagpu::ParvaGpu::new(facts)))),
+        PolicyName::Oracle => Err(PolicyError::NoPlans(name)),
+        PolicyName::Migrator | PolicyName::Greedy | PolicyName::Exhaustive | PolicyName::Monolith | PolicyName::Keep => {
+            Ok(Box::new(Planner::default()))
+        }
     }
 }

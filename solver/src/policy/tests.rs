@@ -2,15 +2,43 @@
 
 use migrator_mig::Catalog;
 
-use super::{Facts, Policy, policy};
+use super::{Facts, Policy, TenantFacts, TrainingFacts, policy};
 use crate::problem::{Problem, Task, TaskKind, TenantId};
 use crate::solve::tests::executed;
 use crate::testing::{due, mixed, problem, tenant};
 use crate::transition::transition;
 use crate::{Generation, Outcome, Plan, PolicyName, SolveOptions, audit};
 
-/// All that plan without knowing the future.
-const RIVALS: [PolicyName; 2] = [PolicyName::Ekya, PolicyName::StaticEven];
+/// All that have a rule of their own.
+const RIVALS: [PolicyName; 7] = [
+    PolicyName::Ekya,
+    PolicyName::Astraea,
+    PolicyName::Paris,
+    PolicyName::Miso,
+    PolicyName::Parvagpu,
+    PolicyName::StaticEven,
+    PolicyName::StaticBest,
+];
+
+/// The policy for a host whose forecast comes true and whose curves are those of its capacities.
+fn of(name: PolicyName, host: &Problem) -> Box<dyn Policy> {
+    let tenant = |index: usize| {
+        let state = &host.tenants[index];
+        let table =
+            |rps: &f64| if *rps > 0.0 { [1, 4, 16].map(|b| (b, (8.0 + f64::from(b)) * 1000.0 / rps / 2.0)).to_vec() } else { vec![] };
+        TenantFacts {
+            slo_ms: 400.0,
+            latency_ms: state.capacity_rps.iter().map(|row| row.iter().map(table).collect()).collect(),
+            future_rps: state.demand[0].rps.clone(),
+            training: state.retraining.as_ref().map(|due| TrainingFacts {
+                seconds: due.seconds_left.clone(),
+                trained: due.accuracy_after,
+                untrained: state.accuracy,
+            }),
+        }
+    };
+    policy(name, &Facts { tenants: (0..host.tenants.len()).map(tenant).collect(), window_s: 200.0 }).unwrap()
+}
 
 fn made(name: PolicyName) -> Box<dyn Policy> {
     policy(name, &Facts::default()).unwrap()
@@ -61,13 +89,13 @@ fn plans_are_legal_and_executable_and_solving_again_changes_nothing() {
     for name in RIVALS {
         for seed in mixed::seeds(60) {
             let host = mixed::host(seed, 1 + seed as usize % 8, 1 + seed as usize % 3, true);
-            let mut rival = made(name);
+            let mut rival = of(name, &host);
             let first = asked(&mut *rival, &host, 1);
             let after = carried_out(&host, &first.plan);
             let again = asked(&mut *rival, &after, 2);
             assert!(!again.report.worth_it, "{name:?} seed {seed}: {:?} then {:?}", first.plan, again.plan);
             // On several GPUs what is in force decides who shares a GPU with whom.
-            let anew = asked(&mut *made(name), &after, 2);
+            let anew = asked(&mut *of(name, &host), &after, 2);
             assert!(!anew.report.worth_it || host.gpus.len() > 1, "{name:?} seed {seed}: {:?} then {:?}", first.plan, anew.plan);
         }
     }
@@ -78,7 +106,7 @@ fn shared_gpus_never_get_more_than_they_have_however_often_they_are_planned() {
     for name in RIVALS {
         for seed in mixed::seeds(20) {
             let mut host = shared(mixed::host(seed, 1 + seed as usize % 8, 1, false));
-            let mut rival = made(name);
+            let mut rival = of(name, &host);
             for call in 0..8 {
                 for (index, tenant) in host.tenants.iter_mut().enumerate() {
                     let rps = 5.0 + ((seed + call) * 7 + index as u64 * 13) as f64 % 60.0;
