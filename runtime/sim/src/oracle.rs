@@ -4,22 +4,19 @@
 //!
 //! - An instance answers in time at most as fast as its best batch, whatever a planner thinks it can: see [`TenantSetup::most_rps`].
 //! - An answer is reckoned to the seconds in which it was computed, so a request is answered in its second or up to one SLO later.
-//! - A version is as accurate as its data are new. Data are exported at a window's start, or later when the retraining before is
-//!   late: at the end of a quarter of the window then, though the work may begin with the quarter. A retraining may end in any later window.
+//! - A version is as accurate as its data are new and many. Data are exported as soon as enough are labelled, or later when the retraining
+//!   before is late; a retraining may end in any later window: see [`versions`].
 //! - MIG's geometry holds. It is no bound for a policy that shares GPUs by MPS.
 //!
 //! Interference and faults are left out, for they only cost.
 
-use std::ops::Range;
+mod versions;
 
-use migrator_solver::clairvoyant::{Client, ITERATIONS, Made, Version, bound};
+use migrator_solver::clairvoyant::{Client, ITERATIONS, bound};
 
-use crate::setup::{Foresight, Learning, Setup, StepTimes, TenantSetup};
+use crate::setup::{Foresight, Setup, StepTimes, TenantSetup};
+use versions::versions;
 
-/// Parts of a window in which data may be exported late.
-const PARTS: usize = 4;
-/// Windows after which a version is taken for that of the next window: nothing worth its price is that old.
-const MEMORY: usize = 12;
 /// Standard deviations by which chance may favour a policy's service times.
 const LUCK: f64 = 4.0;
 
@@ -59,7 +56,7 @@ fn client(setup: &Setup, tenant: &TenantSetup, seconds: usize) -> Client {
         arrivals: (0..setup.seconds as usize).map(|t| f64::from(tenant.arrivals.get(t).copied().unwrap_or(0))).collect(),
         patience_s: tenant.slo_ms / 1000.0,
         capacity_rps: profiles.map(most).collect(),
-        versions: Versions::new(setup, tenant, &times, seconds).all(),
+        versions: versions(setup.window_s, tenant, &times, seconds),
     }
 }
 
@@ -103,99 +100,6 @@ fn below(z: f64) -> f64 {
     let series = t * (0.319_381_53 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     let tail = series * (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
     (if z >= 0.0 { 1.0 - tail } else { tail } + 7.5e-8).clamp(0.0, 1.0)
-}
-
-/// The versions a tenant may have.
-struct Versions<'a> {
-    learning: &'a Learning,
-    /// Seconds of one sample and epoch, by profile.
-    times: &'a [f64],
-    window_s: f64,
-    seconds: usize,
-    slo_s: f64,
-    /// Share of [`Learning::samples`] that a window's retraining may have, least and most.
-    shares: Vec<Range<f64>>,
-    /// Whether data of one end of a window are better than those of the other.
-    drifts: Vec<bool>,
-}
-
-impl<'a> Versions<'a> {
-    fn new(setup: &Setup, tenant: &'a TenantSetup, times: &'a [f64], seconds: usize) -> Versions<'a> {
-        let window_s = setup.window_s.max(1.0);
-        let windows = if tenant.learning.enabled { (seconds as f64 / window_s).ceil() as usize } else { 0 };
-        let labels = |window: usize| {
-            let (from, to) = ((window as f64 - 1.0) * window_s, window as f64 * window_s);
-            let seconds = from.max(0.0) as usize..(to as usize).min(tenant.arrivals.len());
-            tenant.learning.label_share * tenant.arrivals.get(seconds).map_or(0.0, |counts| counts.iter().map(|n| f64::from(*n)).sum())
-        };
-        // A quarter more than enough: every sample is there, unless requests are dropped in numbers. Else anything from the half that it begins with.
-        let share = |window| if labels(window) >= 1.25 * tenant.learning.samples as f64 { 1.0..1.0 } else { 0.5..1.0 };
-        let drifts = |window: usize| tenant.learning.ageing(window as f64 * window_s, (window + 1) as f64 * window_s) > 0.0;
-        Versions {
-            learning: &tenant.learning,
-            times,
-            window_s,
-            seconds,
-            slo_s: tenant.slo_ms / 1000.0,
-            shares: (0..windows).map(share).collect(),
-            drifts: (0..windows).map(drifts).collect(),
-        }
-    }
-
-    fn all(&self) -> Vec<Version> {
-        let first = self.learning.first_version();
-        let worth = (0..self.seconds).map(|t| self.worth(first, t)).collect();
-        let mut all = vec![Version { from: 0, worth, heir: None, made: Vec::new() }];
-        for window in 0..self.shares.len() {
-            let last = all.len() + self.parts(window);
-            for part in 0..=self.parts(window) {
-                all.push(self.version(window, part, last));
-            }
-        }
-        all
-    }
-
-    /// Parts of this window whose data are told from those of its start.
-    fn parts(&self, window: usize) -> usize {
-        if self.drifts[window] { PARTS } else { 0 }
-    }
-
-    /// The version of data exported at the window's start (part 0) or in a part of it; `last` is the index of the last part's.
-    fn version(&self, window: usize, part: usize, last: usize) -> Version {
-        let parts = self.parts(window);
-        let begin = self.at(window as f64 + part.saturating_sub(1) as f64 / PARTS as f64);
-        let data_s = (window as f64 + part as f64 / PARTS as f64) * self.window_s;
-        let is_last = part == parts;
-        let end = self.at((window + if is_last { MEMORY } else { 2 }) as f64);
-        let next = last + 1 + self.shares.get(window + 1).map_or(0, |_| self.parts(window + 1));
-        let heir = if is_last { next } else { last };
-        let version = self.learning.trained(data_s, f64::from(self.learning.epochs) * self.shares[window].end);
-        let own = begin..self.at(window as f64 + 2.0);
-        let mut made = vec![Made { worked: own.clone(), published: own, seconds: self.work(self.shares[window].start) }];
-        if is_last && window + 2 < self.shares.len() {
-            // A retraining that was interrupted for whole windows: its data are no newer than this, and its work lies anywhere before.
-            let least = self.shares.iter().map(|share| share.start).fold(1.0, f64::min);
-            let published = self.at(window as f64 + 2.0)..self.at(window as f64 + 3.0);
-            made.push(Made { worked: 0..self.seconds, published, seconds: self.work(least) });
-        }
-        Version { from: begin, worth: (begin..end).map(|t| self.worth(version, t)).collect(), heir: Some(heir), made }
-    }
-
-    /// The second in which this many windows are over.
-    fn at(&self, windows: f64) -> usize {
-        ((windows * self.window_s) as usize).min(self.seconds)
-    }
-
-    fn work(&self, share: f64) -> Vec<f64> {
-        let samples = self.learning.samples as f64 * f64::from(self.learning.epochs) * share;
-        self.times.iter().map(|time| if time.is_finite() { samples * time } else { f64::INFINITY }).collect()
-    }
-
-    /// Most that an answer of this version computed in second `t` can be worth: whether it counts as of its arrival or of its end.
-    fn worth(&self, version: crate::learn::Version, t: usize) -> f64 {
-        let at = |second: f64| self.learning.accuracy(version, second);
-        at((t as f64 - self.slo_s).max(0.0)).max(at(t as f64 + 1.0))
-    }
 }
 
 impl Setup {

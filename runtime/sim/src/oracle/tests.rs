@@ -7,7 +7,7 @@ use migrator_models::curve::CurvePoint;
 use migrator_solver::PolicyName;
 
 use super::*;
-use crate::setup::{Drift, Interference, Planning};
+use crate::setup::{Drift, Interference, Learning, Planning};
 
 fn curve(ms: f64) -> Curve {
     Curve { points: [(1, ms), (8, 2.0 * ms)].map(|(batch, core_ms)| CurvePoint { batch, core_ms }).to_vec() }
@@ -154,13 +154,13 @@ fn a_better_version_serves_once_its_work_is_done() {
     let mut one = tenant(vec![10; 100]);
     one.learning.enabled = true;
     one.learning.first = 0.5;
-    // 100 samples, 10 epochs: 8 s on the whole GPU, 13 s on 4g. In window 0 half the samples suffice, the second in which it ends counts in
-    // full, and so do the requests of the second before.
-    let fresh = one.learning.trained(0.0, 10.0).level;
+    // Half of the 125 samples are labelled after 6 s; 5 passes over them take 4 s on the whole GPU and 7 s on 4g. The second window's
+    // retraining has all of them and takes twice as long. A second each is given away at the export, the end, and for late answers.
+    let (half, full) = (one.learning.trained(0.0, 5.0).level, one.learning.trained(0.0, 10.0).level);
     let found = oracle(&setup(vec![one], 100)).goodput;
-    let (soonest, latest) = (2.0, 14.0);
-    let value = |published: f64| (0.5 * published + fresh * (100.0 - published)) / 100.0;
-    assert!(found <= value(soonest) + 1e-3 && found >= value(latest), "{found}: {} {}", value(latest), value(soonest));
+    let value = |first: f64, second: f64| (0.5 * first + half * (second - first) + full * (100.0 - second)) / 100.0;
+    let (soonest, latest) = (value(7.0, 55.0), value(14.0, 64.0));
+    assert!(found <= soonest + 1e-3 && found >= latest, "{found}: {latest} {soonest}");
 }
 
 #[test]
@@ -192,4 +192,52 @@ fn what_takes_time_takes_none_for_the_clairvoyant() {
     let free = setup(vec![tenant(vec![1; 5])], 5).clairvoyant();
     assert!(free.times.create_s.iter().chain(&free.times.destroy_s).all(|s| *s == 0.0));
     assert_eq!((free.tenants[0].load_s, free.tenants[0].learning.estimate_error, free.planning.solve_s), (0.0, 0.0, 0.0));
+}
+
+/// One tenant of the example with less of everything, drawn from a seed.
+fn drawn(seed: u64) -> Setup {
+    let mut dice = crate::dice::Dice::new(seed, crate::dice::Purpose::Faults);
+    let rates: Vec<u32> = (0..1 + dice.one_of(4)).map(|_| 1 + dice.one_of(400) as u32).collect();
+    let mut setup = crate::example::example(&rates, 120 + 40 * dice.one_of(4) as u64);
+    setup.window_s = 40.0 + 20.0 * dice.one_of(3) as f64;
+    setup.seed = seed;
+    for tenant in &mut setup.tenants {
+        tenant.slo_ms = 30.0 * (1 + dice.one_of(50)) as f64;
+        tenant.jitter = 0.1 * dice.one_of(4) as f64;
+        tenant.learning.first = 0.4 + 0.1 * dice.one_of(5) as f64;
+        tenant.learning.drift = match dice.one_of(3) {
+            0 => Drift::Steady { rate: 0.002 * dice.one_of(5) as f64 },
+            _ => Drift::Steps(vec![(dice.one_of(100) as f64, 0.3), (dice.one_of(200) as f64, 0.3)]),
+        };
+        tenant.learning.label_share = 0.1 * (1 + dice.one_of(10)) as f64;
+        tenant.learning.samples = 100 + dice.one_of(2000) as u64;
+        let burst = dice.one_of(7);
+        for (t, count) in tenant.arrivals.iter_mut().enumerate().filter(|(t, _)| burst > 2 && t % burst == 0) {
+            *count = dice.one_of(1000 + t) as u32;
+        }
+    }
+    setup
+}
+
+#[test]
+fn no_run_of_any_policy_on_mig_is_above_the_bound_not_even_a_clairvoyant_one() {
+    for seed in 0..6 {
+        let truth = drawn(seed);
+        let most = oracle_within(&truth, 40).goodput;
+        for (policy, free) in [(PolicyName::Migrator, true), (PolicyName::Greedy, true), (PolicyName::Keep, false)] {
+            let mut setup = if free { truth.clairvoyant() } else { truth.clone() };
+            setup.planning.policy = policy;
+            let run = crate::simulate(&setup, &mut migrator_solver::Planner::default(), &mut crate::Unwatched);
+            assert!(run.goodput() <= most, "seed {seed}, {policy:?}: {} > {most}", run.goodput());
+        }
+    }
+}
+
+#[test]
+fn where_little_is_short_a_clairvoyant_run_comes_near_the_bound() {
+    let mut setup = crate::example::example(&[100, 50, 20], 400).clairvoyant();
+    setup.planning.policy = PolicyName::Migrator;
+    let run = crate::simulate(&setup, &mut migrator_solver::Planner::default(), &mut crate::Unwatched);
+    let most = oracle(&setup).goodput;
+    assert!(run.goodput() <= most && run.goodput() > 0.95 * most, "{} of {most}", run.goodput());
 }
