@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
 use migrator_machine::retraining::RetrainingConfig;
-use migrator_machine::tenant::TenantConfig;
+use migrator_machine::tenant::{Dispatch, TenantConfig};
 use migrator_models::Curve;
 
 use crate::dice::{Dice, Purpose};
@@ -72,11 +72,12 @@ impl TenantSetup {
 }
 
 /// How a tenant is served. Its lanes bring the curves of their profiles.
-pub(crate) fn serving(tenant: &TenantSetup) -> TenantConfig {
+pub(crate) fn serving(setup: &Setup, tenant: &TenantSetup) -> TenantConfig {
     TenantConfig {
         slo: Duration::try_from_secs_f64(tenant.slo_ms / 1000.0).unwrap_or_default(),
         max_batch: tenant.max_batch,
         queue_limit: tenant.queue,
+        dispatch: Dispatch::of(setup.planning.policy),
         ..TenantConfig::default()
     }
 }

@@ -82,7 +82,7 @@ impl<'a> Tenant<'a> {
             curve.map_or(0.0, |curve| curve.capacity_rps(1.0, tenant.slo_ms, setup.planning.utilisation))
         };
         Tenant {
-            machine: TenantMachine::new(crate::machines::serving(tenant)),
+            machine: TenantMachine::new(crate::machines::serving(setup, tenant)),
             incoming: Incoming::new(&tenant.arrivals, &tenant.moments, setup.seconds, dice(Purpose::Arrivals)),
             lanes: Vec::new(),
             drains: BTreeMap::new(),
