@@ -7,7 +7,8 @@
 //!
 //! Inferred:
 //! - The knee is the smallest measured batch with 80 % of the profile's best throughput, or a smaller one where that misses the SLO.
-//! - Queries come one by one here: a batch is what arrives in half an SLO at the window's mean demand, so its size is Poisson.
+//! - Queries come one by one here: a batch is what arrives while the one before is computed on the largest profile, at the window's mean demand (in half
+//!   an SLO at most), so its size is Poisson. To wait for larger batches would send everything to large profiles, which carry less per slice.
 //! - One partition per window; it is not cut again within it. A retraining counts as one more model: its demand is the share of the window that it takes on
 //!   the smallest profile on which it ends within the window. Should none be due when a window begins, the first that comes is waited for.
 //! - Instances belong to tenants: each has the n_g of its own demand, rounded together, and every tenant gets at least one instance where there are enough.
@@ -127,7 +128,8 @@ fn serving(problem: &Problem, id: TenantId, facts: Option<&TenantFacts>) -> Vec<
         return busy;
     };
     let batches: Vec<Batches> = tables.iter().map(|table| Batches::new(table, slo_ms)).collect();
-    let mean = (demand * slo_ms / 2000.0).max(1.0);
+    let whole = usable.last().map(|&q| &batches[q]);
+    let mean = whole.map_or(1.0, |whole| arriving(whole, demand, slo_ms));
     for (batch, weight) in poisson(mean) {
         let segment = usable.iter().copied().find(|&q| batches[q].knee >= batch);
         let largest = usable.iter().copied().max_by_key(|&q| (batches[q].knee, std::cmp::Reverse(q)));
@@ -137,6 +139,13 @@ fn serving(problem: &Problem, id: TenantId, facts: Option<&TenantFacts>) -> Vec<
         busy[q] += weight * demand / f64::from(size) * batches[q].ms(size) / 1000.0;
     }
     busy
+}
+
+/// Requests that arrive while a batch of as many is computed.
+fn arriving(batches: &Batches, demand: f64, slo_ms: f64) -> f64 {
+    let most = (demand * slo_ms / 2000.0).max(1.0) as u32;
+    let keeps_up = |batch: &u32| demand * batches.ms(*batch) / 1000.0 <= f64::from(*batch);
+    (1..=most).find(keeps_up).map_or(f64::from(most), |batch| (demand * batches.ms(batch) / 1000.0).max(1.0))
 }
 
 /// Sizes of batches of this mean and the share of all requests that they hold; sizes above 0.
@@ -278,7 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_as_large_as_what_arrives_in_half_an_slo() {
+    fn a_batch_is_what_arrives_while_the_one_before_is_computed() {
+        let table = [(1, 10.0), (11, 20.0), (31, 40.0)];
+        let batches = Batches::new(&table, 100.0);
+        // 11 rows take 20 ms, in which 11 of 550 requests/s arrive; of 100/s one in 10 ms; of 10,000/s never few enough: half an SLO's.
+        let mean = |demand| arriving(&batches, demand, 100.0);
+        assert!((mean(550.0) - 11.0).abs() < 1e-9 && (mean(100.0) - 1.0).abs() < 1e-9 && mean(10_000.0) == 500.0);
         let sizes = poisson(5.0);
         let whole: f64 = sizes.iter().map(|(_, weight)| weight).sum();
         // A request is in a batch of 1 + Poisson(5) on average.
@@ -295,7 +309,7 @@ mod tests {
 
     #[test]
     fn low_demand_keeps_small_profiles_busy_and_high_demand_large_ones() {
-        let mut host = problem(vec![tenant("quiet", 20.0), tenant("busy", 400.0)]);
+        let mut host = problem(vec![tenant("quiet", 20.0), tenant("busy", 2000.0)]);
         host.tenants.iter_mut().for_each(|tenant| tenant.capacity_rps[0] = vec![300.0, 600.0, 900.0, 1200.0, 2000.0]);
         let facts = facts(100.0);
         let of = |id: u16| serving(&host, TenantId(id), facts.tenants.get(usize::from(id)));

@@ -1,6 +1,7 @@
 //! What all rivals have in common: when something has happened, holding a decision until the next, and the outcome.
 
 use super::Policy;
+use super::demand::mean_rps;
 use super::seat::{self, Layout, Order, Seats};
 use crate::audit::audit;
 use crate::check::{ProblemError, check};
@@ -117,6 +118,8 @@ struct Watch {
     window_left_s: f64,
     /// Seconds of window left when the last one began, until its retrainings are known.
     settles: Option<f64>,
+    /// It was the first, and no demand was known: what is decided is decided again when some has been seen.
+    blind: bool,
     /// By tenant: whether a retraining was due, and had an instance.
     due: Vec<bool>,
     placed: Vec<bool>,
@@ -142,13 +145,16 @@ impl Watch {
         self.placed.resize(tenants, false);
         let first = self.calls == 1;
         if !first && problem.window_left_s > self.window_left_s + 0.5 {
-            self.settles = Some(problem.window_left_s);
+            (self.settles, self.blind) = (Some(problem.window_left_s), false);
+        }
+        if first && (0..tenants as u16).all(|id| mean_rps(problem, TenantId(id)) <= 0.0) {
+            (self.settles, self.blind) = (Some(problem.window_left_s), true);
         }
         let came = (0..tenants).any(|id| due[id] && !self.due[id]);
         let completed = (0..tenants).any(|id| self.due[id] && self.placed[id] && !due[id]);
         let settled = |from: f64| {
             let gone_s = from - problem.window_left_s;
-            gone_s >= SETTLES_S.min(from / 2.0) || gone_s >= LEAST_S && due.contains(&true) && self.due == due
+            gone_s >= SETTLES_S.min(from / 2.0) || !self.blind && gone_s >= LEAST_S && due.contains(&true) && self.due == due
         };
         let window = self.settles.is_some_and(settled);
         let arrived = !first && came && self.settles.is_none();

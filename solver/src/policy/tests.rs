@@ -200,6 +200,24 @@ fn ekya_decides_at_a_windows_start_and_at_the_end_of_a_retraining_only() {
 }
 
 #[test]
+fn what_was_decided_before_any_demand_was_seen_is_decided_again() {
+    for (name, again) in [(PolicyName::Paris, true), (PolicyName::Ekya, true), (PolicyName::StaticEven, false)] {
+        let mut host = three();
+        let demand: Vec<_> = host.tenants.iter().map(|tenant| tenant.demand.clone()).collect();
+        host.tenants.iter_mut().for_each(|tenant| tenant.demand = crate::Scenario::certain(vec![0.0]));
+        let mut rival = made(name);
+        let first = asked(&mut *rival, &host, 1);
+        host = executed(&host, &first.plan);
+        host.tenants.iter_mut().zip(demand).for_each(|(tenant, demand)| tenant.demand = demand);
+        host.window_left_s = 198.0;
+        assert!(!asked(&mut *rival, &host, 2).report.worth_it, "{name}: too early");
+        host.tenants[0].demand = crate::Scenario::certain(vec![45.0]);
+        host.window_left_s = 195.0;
+        assert_eq!(asked(&mut *rival, &host, 3).report.worth_it, again, "{name}");
+    }
+}
+
+#[test]
 fn who_needs_the_future_says_so() {
     let refused = |name| policy(name, &Facts::default()).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(refused(PolicyName::StaticBest).contains("arrivals to come"));
