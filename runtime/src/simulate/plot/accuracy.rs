@@ -36,10 +36,15 @@ pub fn accuracy(subject: Subject<'_>) -> Result<String> {
     figure(&title, &legend, HEIGHT, |area| {
         let mut chart = chart(area, time(seconds), range, ("time, s", "accuracy, %"))?;
         for (index, line) in lines.into_iter().enumerate() {
-            chart.draw_series(LineSeries::new(line, colour(index).stroke_width(2)))?;
+            chart.draw_series(LineSeries::new(line, colour(index).stroke_width(stroke(index, tenants.len()))))?;
         }
         Ok(())
     })
+}
+
+/// The first lines are the broadest, so that those that coincide all show, pixels.
+fn stroke(index: usize, lines: usize) -> u32 {
+    2 + 2 * (lines - 1 - index).min(3) as u32
 }
 
 #[cfg(test)]

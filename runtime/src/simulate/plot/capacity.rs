@@ -10,7 +10,7 @@ use super::column::{Column, columns, width};
 use super::figure::{ALARM, Area, Chart, GREY, INK, Mark, chart, colour, figure, time, write};
 
 /// Height of a panel, pixels.
-const PANEL: u32 = 130;
+const PANEL: u32 = 150;
 /// Capacity beyond so many times the greatest arrivals is cut off, or the arrivals would be a flat line.
 const MOST_CAPACITY: f64 = 2.0;
 
@@ -62,7 +62,7 @@ fn draw(area: &Area<'_>, index: usize, tenant: &TenantRun, last: bool) -> Result
     chart.draw_series(LineSeries::new(steps(&capacity, |column| column.mean), own.stroke_width(2)))?;
     chart.draw_series(LineSeries::new(steps(&arrived, |column| column.mean), INK.stroke_width(1)))?;
     chart.draw_series(LineSeries::new(steps(&missed, |column| column.mean), ALARM.stroke_width(2)))?;
-    write(area, &tenant.name, (84, 20), HPos::Left, own)
+    write(area, &tenant.name, (76, 11), HPos::Left, INK)
 }
 
 /// The area under a line.

@@ -25,6 +25,8 @@ const LETTERS: f64 = 16.0;
 pub const LETTER: f64 = 6.6;
 /// Height of a line of the legend, pixels.
 const LINE: i32 = 22;
+/// Height of the line above a chart, pixels.
+pub const HEADING: u32 = 22;
 /// Height of the title, pixels.
 const TITLE: i32 = 34;
 
@@ -61,9 +63,10 @@ pub enum Mark {
     Empty,
 }
 
-/// The colour of a tenant.
+/// The colour of a tenant; from the eighth on the first ones again, paler.
 pub fn colour(tenant: usize) -> RGBColor {
-    COLOURS[tenant % COLOURS.len()]
+    let own = COLOURS[tenant % COLOURS.len()];
+    if tenant < COLOURS.len() { own } else { pale(own, 0.55) }
 }
 
 /// `colour` on white, so much of it.
@@ -153,12 +156,12 @@ pub fn letters() -> TextStyle<'static> {
     TextStyle::from(("sans-serif", LETTERS).into_font()).color(&INK)
 }
 
-/// A chart with axes and their names; an empty name leaves the axis' labels out.
+/// A chart with axes and their names; an empty name leaves the axis' labels out. Above it is room for one line of letters.
 pub fn chart<'c, 'a>(area: &'c Area<'a>, x: Range<f64>, y: Range<f64>, names: (&str, &str)) -> Result<Chart<'c, 'a>> {
     let bottom = if names.0.is_empty() { 8 } else { 46 };
     let mut chart = ChartBuilder::on(area)
         .margin_right(20)
-        .margin_top(10)
+        .margin_top(HEADING)
         .set_label_area_size(LabelAreaPosition::Left, 74)
         .set_label_area_size(LabelAreaPosition::Bottom, bottom)
         .build_cartesian_2d(x.clone(), y.clone())?;
@@ -169,9 +172,9 @@ pub fn chart<'c, 'a>(area: &'c Area<'a>, x: Range<f64>, y: Range<f64>, names: (&
         .bold_line_style(FAINT)
         .axis_style(GREY)
         .label_style(letters())
-        .x_labels(if names.0.is_empty() { 0 } else { 10 })
-        .y_labels((area.dim_in_pixel().1 as usize / 40).clamp(2, 8))
-        .x_label_formatter(&|value| format!("{value:.x_digits$}"))
+        .x_labels(10)
+        .y_labels(if names.1.is_empty() { 0 } else { (area.dim_in_pixel().1 as usize / 40).clamp(2, 8) })
+        .x_label_formatter(&|value| if names.0.is_empty() { String::new() } else { format!("{value:.x_digits$}") })
         .y_label_formatter(&|value| format!("{value:.y_digits$}"))
         .x_desc(names.0)
         .y_desc(names.1)

@@ -24,10 +24,11 @@ pub fn latency(subject: Subject<'_>) -> Result<String> {
         (Mark::Line(colour(0)), "arrivals answered within (the tenant's colour; what is shed or fails never is)".to_owned()),
         (Mark::Line(ALARM), "SLO".to_owned()),
     ];
-    let rows = tenants.len().div_ceil(ACROSS).max(1);
+    let across = ACROSS.min(tenants.len().max(1));
+    let rows = tenants.len().div_ceil(across).max(1);
     let title = format!("{}: latency", subject.title);
     figure(&title, &legend, PANEL * rows as u32, |area| {
-        for ((index, tenant), panel) in tenants.iter().enumerate().zip(area.split_evenly((rows, ACROSS))) {
+        for ((index, tenant), panel) in tenants.iter().enumerate().zip(area.split_evenly((rows, across))) {
             let slo_ms = subject.setup.tenants.get(index).map_or(f64::NAN, |tenant| tenant.slo_ms);
             draw(&panel, index, tenant, slo_ms)?;
         }
@@ -54,7 +55,7 @@ fn draw(area: &Area<'_>, index: usize, tenant: &TenantRun, slo_ms: f64) -> Resul
         .label_style(letters())
         .x_labels(6)
         .y_labels(5)
-        .x_label_formatter(&|value| if *value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") })
+        .x_label_formatter(&|value| if *value < 1.0 { format!("{value:.1}") } else { format!("{value:.0}") })
         .y_label_formatter(&|value| format!("{value:.0}"))
         .x_desc("latency, ms")
         .y_desc("answered, %")
@@ -68,14 +69,15 @@ fn draw(area: &Area<'_>, index: usize, tenant: &TenantRun, slo_ms: f64) -> Resul
     write(area, &name, (76, 12), HPos::Left, INK)
 }
 
-/// The share of `arrived`, %, that was answered up to each edge.
+/// The share of `arrived`, %, that was answered up to each edge, from the last edge below which nothing was.
 fn line(latency: &[(f64, u64)], arrived: u64) -> Vec<(f64, f64)> {
     let mut answered = 0;
     let point = |&(edge, count): &(f64, u64)| {
         answered += count;
         (edge.max(1e-3), 100.0 * answered as f64 / (arrived as f64).max(1.0))
     };
-    latency.iter().map(point).collect()
+    let empty = latency.iter().take_while(|(_, count)| *count == 0).count();
+    latency[empty.saturating_sub(1)..].iter().map(point).collect()
 }
 
 #[cfg(test)]
@@ -85,7 +87,8 @@ mod tests {
 
     #[test]
     fn what_is_shed_never_arrives_at_the_top() {
-        assert_eq!(line(&[(5.0, 20), (10.0, 60)], 100), [(5.0, 20.0), (10.0, 80.0)]);
+        assert_eq!(line(&[(1.0, 0), (2.0, 0), (5.0, 20), (10.0, 60)], 100), [(2.0, 0.0), (5.0, 20.0), (10.0, 80.0)]);
+        assert_eq!(line(&[], 100), []);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Who has which memory slices when: a Gantt chart of every GPU.
 
 use anyhow::Result;
-use migrator_mig::{Catalog, Site};
+use migrator_mig::{Catalog, ProfileId, Site};
 use migrator_sim::run::Occupancy;
 use migrator_solver::{Task, TaskKind};
 use plotters::prelude::*;
@@ -9,10 +9,14 @@ use plotters::style::text_anchor::HPos;
 
 use super::Subject;
 use super::column::MOST;
-use super::figure::{Area, FAINT, GREY, INK, LETTER, Mark, chart, colour, figure, hatched, pale, time, write};
+use super::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, chart, colour, figure, hatched, pale, time, write};
 
-/// Height of a memory slice where there is room, and where there are many GPUs, pixels.
-const SLICE: (i32, i32) = (26, 11);
+/// Height of a GPU where there is one, and the least where there are many, pixels.
+const GPU: (i32, i32) = (240, 88);
+/// Height of all GPUs that is not exceeded without need, pixels.
+const ALL: i32 = 720;
+/// Height from which a line of letters fits, pixels.
+const LETTERS: i32 = 14;
 /// Height of the gap between two GPUs, pixels.
 const GAP: i32 = 12;
 
@@ -46,9 +50,10 @@ pub fn timeline(subject: Subject<'_>) -> Result<String> {
     let legend: Vec<(Mark, String)> = tenants.chain(kinds.map(|(mark, words)| (mark, words.to_owned()))).collect();
     let note = if coarse { format!("; per {width_s:.0} s, what lasts longest") } else { String::new() };
     let title = format!("{}: who has which memory slices{note}", subject.title);
-    let slices: i32 = setup.gpus.iter().map(|catalog| i32::from(catalog.memory_slices)).sum();
-    let slice = if setup.gpus.len() > 2 { SLICE.1 } else { SLICE.0 };
-    let height = slices * slice + setup.gpus.len() as i32 * GAP + 60;
+    let count = setup.gpus.len().max(1) as i32;
+    let most = setup.gpus.iter().map(|catalog| i32::from(catalog.memory_slices)).max().unwrap_or(1).max(1);
+    let slice = ((ALL / count).clamp(GPU.1, GPU.0) / most).max(3);
+    let height = count * (most * slice + GAP) + 70;
     figure(&title, &legend, height as u32, |area| {
         let names = ("time, s", "");
         let chart = chart(area, time(setup.seconds as usize), 0.0..1.0, names)?;
@@ -72,7 +77,7 @@ impl Rows<'_, '_> {
     /// Top of a memory slice of a GPU.
     fn y(&self, gpu: usize, slice: u8) -> i32 {
         let above: i32 = self.catalogs[..gpu].iter().map(|catalog| i32::from(catalog.memory_slices) * self.slice + GAP).sum();
-        10 + above + i32::from(slice) * self.slice
+        HEADING as i32 + above + i32::from(slice) * self.slice
     }
 
     /// GPUs, slices and their names.
@@ -84,8 +89,10 @@ impl Rows<'_, '_> {
             write(self.area, &format!("GPU {gpu}"), (8, (top + bottom) / 2), HPos::Left, INK)?;
             for slice in 0..catalog.memory_slices {
                 let y = self.y(gpu, slice);
-                self.area.draw(&PathElement::new([(left, y), (right, y)], FAINT.stroke_width(1)))?;
-                if self.slice >= SLICE.0 {
+                if self.slice >= LETTERS / 2 {
+                    self.area.draw(&PathElement::new([(left, y), (right, y)], FAINT.stroke_width(1)))?;
+                }
+                if self.slice >= LETTERS + 4 {
                     write(self.area, &slice.to_string(), (left - 8, y + self.slice / 2), HPos::Right, GREY)?;
                 }
             }
@@ -127,10 +134,10 @@ impl Rows<'_, '_> {
         [(left, top), (right, bottom)]: [(i32, i32); 2],
         ink: RGBColor,
     ) -> Result<()> {
-        let shape = catalog.short_name(span.site.profile);
+        let shape = shape(catalog, span.site.profile);
         let words = [format!("{shape} {name}"), shape];
         let fits = |words: &&String| words.trim().chars().count() as f64 * LETTER * 1.15 + 6.0 <= f64::from(right - left);
-        let Some(words) = words.iter().find(fits).filter(|_| bottom - top >= SLICE.1 - 2) else { return Ok(()) };
+        let Some(words) = words.iter().find(fits).filter(|_| bottom - top >= LETTERS) else { return Ok(()) };
         let at = ((left + right) / 2, (top + bottom) / 2);
         if span.task.is_some_and(|task| task.kind == TaskKind::Retraining) {
             let half = (words.trim().chars().count() as f64 * LETTER * 0.58) as i32 + 2;
@@ -139,6 +146,13 @@ impl Rows<'_, '_> {
         }
         write(self.area, words.trim(), at, HPos::Center, ink)
     }
+}
+
+/// `3g`, or the name of a profile that is called otherwise, as shares are.
+fn shape(catalog: &Catalog, id: ProfileId) -> String {
+    let profile = catalog.profile(id);
+    let slices = profile.name.starts_with(&format!("{}g", profile.compute_slices));
+    if slices { catalog.short_name(id) } else { profile.name.clone() }
 }
 
 impl Span {
@@ -194,7 +208,7 @@ fn coarsened(occupancy: &[Occupancy], seconds: f64) -> Vec<Span> {
 mod tests {
     use super::*;
     use crate::simulate::tests::{run, setup};
-    use migrator_mig::{Placement, ProfileId};
+    use migrator_mig::Placement;
     use migrator_solver::TenantId;
 
     fn occupancy(start: u8, size: u8, profile: u8, task: Option<Task>, from_s: f64, to_s: f64) -> Occupancy {
