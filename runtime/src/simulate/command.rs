@@ -53,7 +53,9 @@ pub fn run(args: SimulateArgs) -> Result<ExitCode> {
     if let Some(folder) = &args.plot {
         write(folder, "policies.svg", &plot::policies(&report)?)?;
     }
-    print(&report, &args)?;
+    if runs > 0 {
+        print(&report, &args)?;
+    }
     let interrupted = stop.raised();
     if interrupted {
         eprintln!("interrupted: {runs} of {} runs were over, and only they are told of", batch.runs());

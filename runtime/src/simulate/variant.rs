@@ -10,12 +10,13 @@ use migrator_solver::options::UnknownPolicy;
 const ALL: [&str; 9] = ["migrator", "ekya", "astraea", "paris", "static-even", "static-best", "miso", "parvagpu", "oracle"];
 
 /// What `ablations` stands for: ours, and ours without one thing each.
-const ABLATIONS: [&str; 6] = [
+const ABLATIONS: [&str; 7] = [
     "migrator",
     "migrator:preload=false",
     "migrator:hand_over=false",
     "migrator:accuracy=false",
     "migrator:solve_every_s=window",
+    "migrator:forecast=ewma",
     "migrator:forecast=perfect",
 ];
 

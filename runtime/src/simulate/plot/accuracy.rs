@@ -5,7 +5,7 @@ use plotters::prelude::*;
 
 use super::Subject;
 use super::column::{columns, width};
-use super::figure::{Mark, chart, colour, figure, time};
+use super::figure::{Mark, Ticks, chart, colour, figure, time};
 
 /// Height, pixels.
 const HEIGHT: u32 = 480;
@@ -34,7 +34,7 @@ pub fn accuracy(subject: Subject<'_>) -> Result<String> {
     let (low, high) = (all.clone().fold(f64::INFINITY, f64::min), all.fold(f64::NEG_INFINITY, f64::max));
     let range = if low <= high { (low - AIR).floor().max(0.0)..(high + AIR).ceil().min(100.0) } else { 0.0..100.0 };
     figure(&title, &legend, HEIGHT, |area| {
-        let mut chart = chart(area, time(seconds), range, ("time, s", "accuracy, %"))?;
+        let mut chart = chart(area, time(seconds), range, ("time, s", "accuracy, %"), Ticks::Numbers)?;
         for (index, line) in lines.into_iter().enumerate() {
             chart.draw_series(LineSeries::new(line, colour(index).stroke_width(stroke(index, tenants.len()))))?;
         }
@@ -44,7 +44,7 @@ pub fn accuracy(subject: Subject<'_>) -> Result<String> {
 
 /// The first lines are the broadest, so that those that coincide all show, pixels.
 fn stroke(index: usize, lines: usize) -> u32 {
-    2 + 2 * (lines - 1 - index).min(3) as u32
+    2 + (lines - 1 - index).min(3) as u32
 }
 
 #[cfg(test)]

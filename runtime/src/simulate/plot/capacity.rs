@@ -7,7 +7,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::Subject;
 use super::column::{Column, columns, width};
-use super::figure::{ALARM, Area, Chart, GREY, INK, Mark, chart, colour, figure, time, write};
+use super::figure::{ALARM, Area, Chart, GREY, INK, Mark, Ticks, chart, colour, figure, time, write};
 
 /// Height of a panel, pixels.
 const PANEL: u32 = 150;
@@ -50,7 +50,8 @@ fn draw(area: &Area<'_>, index: usize, tenant: &TenantRun, last: bool) -> Result
     let missed = series(|second| f64::from(second.missed));
     let most = |columns: &[Column]| columns.iter().map(|column| column.high).fold(1.0, f64::max);
     let top = most(&arrived).max(most(&missed)).max(most(&capacity).min(MOST_CAPACITY * most(&arrived))) * 1.05;
-    let mut chart = chart(area, time(tenant.seconds.len()), 0.0..top, (if last { "time, s" } else { "" }, "requests/s"))?;
+    let ticks = if last { Ticks::Numbers } else { Ticks::Lines };
+    let mut chart = chart(area, time(tenant.seconds.len()), 0.0..top, ("time, s", "requests/s"), ticks)?;
     let steps = |columns: &[Column], value: fn(&Column) -> f64| -> Vec<(f64, f64)> {
         columns.iter().flat_map(|column| [column.from, column.to].map(|x| (x, value(column).min(top)))).collect()
     };

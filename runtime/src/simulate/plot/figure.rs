@@ -156,27 +156,40 @@ pub fn letters() -> TextStyle<'static> {
     TextStyle::from(("sans-serif", LETTERS).into_font()).color(&INK)
 }
 
-/// A chart with axes and their names; an empty name leaves the axis' labels out. Above it is room for one line of letters.
-pub fn chart<'c, 'a>(area: &'c Area<'a>, x: Range<f64>, y: Range<f64>, names: (&str, &str)) -> Result<Chart<'c, 'a>> {
-    let bottom = if names.0.is_empty() { 8 } else { 46 };
+/// What is drawn along the axis of x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ticks {
+    /// Lines, numbers, and the axis' name.
+    Numbers,
+    /// Lines only.
+    Lines,
+    /// The axis' name only: the caller draws lines and numbers.
+    Own,
+}
+
+/// A chart with axes and their names; without a name y has no numbers. Above it is room for one line of letters.
+pub fn chart<'c, 'a>(area: &'c Area<'a>, x: Range<f64>, y: Range<f64>, names: (&str, &str), ticks: Ticks) -> Result<Chart<'c, 'a>> {
     let mut chart = ChartBuilder::on(area)
         .margin_right(20)
         .margin_top(HEADING)
         .set_label_area_size(LabelAreaPosition::Left, 74)
-        .set_label_area_size(LabelAreaPosition::Bottom, bottom)
+        .set_label_area_size(LabelAreaPosition::Bottom, if ticks == Ticks::Lines { 8 } else { 46 })
         .build_cartesian_2d(x.clone(), y.clone())?;
     let (x_digits, y_digits) = (digits(&x), digits(&y));
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
+    let x_label = |value: &f64| if ticks == Ticks::Numbers { format!("{value:.x_digits$}") } else { String::new() };
+    let mut mesh = chart.configure_mesh();
+    if ticks == Ticks::Own {
+        mesh.disable_x_mesh();
+    }
+    mesh.light_line_style(TRANSPARENT)
         .bold_line_style(FAINT)
         .axis_style(GREY)
         .label_style(letters())
         .x_labels(10)
         .y_labels(if names.1.is_empty() { 0 } else { (area.dim_in_pixel().1 as usize / 40).clamp(2, 8) })
-        .x_label_formatter(&|value| if names.0.is_empty() { String::new() } else { format!("{value:.x_digits$}") })
+        .x_label_formatter(&x_label)
         .y_label_formatter(&|value| format!("{value:.y_digits$}"))
-        .x_desc(names.0)
+        .x_desc(if ticks == Ticks::Lines { "" } else { names.0 })
         .y_desc(names.1)
         .draw()?;
     Ok(chart)

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::Subject;
-use super::figure::{ALARM, Area, FAINT, GREY, INK, Mark, colour, figure, letters, write};
+use super::figure::{ALARM, Area, FAINT, INK, Mark, Ticks, chart, colour, figure, write};
 
 /// Panels in a row.
 const ACROSS: usize = 3;
@@ -41,32 +41,27 @@ fn draw(area: &Area<'_>, index: usize, tenant: &TenantRun, slo_ms: f64) -> Resul
     let low = line.iter().map(|(x, _)| *x).chain([slo_ms]).filter(|x| *x > 0.0).fold(f64::INFINITY, f64::min);
     let high = line.iter().map(|(x, _)| *x).chain([slo_ms]).fold(1.0, f64::max);
     let low = if low.is_finite() { low.min(high) } else { 1.0 };
-    let mut chart = ChartBuilder::on(area)
-        .margin_right(16)
-        .margin_top(26)
-        .set_label_area_size(LabelAreaPosition::Left, 74)
-        .set_label_area_size(LabelAreaPosition::Bottom, 46)
-        .build_cartesian_2d((low * 0.8..high * 1.3).log_scale(), 0.0..100.0)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(FAINT)
-        .axis_style(GREY)
-        .label_style(letters())
-        .x_labels(6)
-        .y_labels(5)
-        .x_label_formatter(&|value| if *value < 1.0 { format!("{value:.1}") } else { format!("{value:.0}") })
-        .y_label_formatter(&|value| format!("{value:.0}"))
-        .x_desc("latency, ms")
-        .y_desc("answered, %")
-        .draw()?;
-    if slo_ms > 0.0 {
-        chart.draw_series(LineSeries::new([(slo_ms, 0.0), (slo_ms, 100.0)], ALARM.stroke_width(2)))?;
+    let (low, high) = (low * 0.8, high * 1.3);
+    let mut chart = chart(area, low.log10()..high.log10(), 0.0..100.0, ("latency, ms", "answered, %"), Ticks::Own)?;
+    for ms in ticks(low, high) {
+        chart.draw_series([PathElement::new([(ms.log10(), 0.0), (ms.log10(), 100.0)], FAINT)])?;
+        let (x, y) = chart.backend_coord(&(ms.log10(), 0.0));
+        let (left, top) = area.get_base_pixel();
+        write(area, &ms.to_string(), (x - left, y - top + 13), HPos::Center, INK)?;
     }
-    chart.draw_series(LineSeries::new(line, colour(index).stroke_width(3)))?;
+    if slo_ms > 0.0 {
+        chart.draw_series(LineSeries::new([(slo_ms.log10(), 0.0), (slo_ms.log10(), 100.0)], ALARM.stroke_width(2)))?;
+    }
+    chart.draw_series(LineSeries::new(line.into_iter().map(|(ms, share)| (ms.log10(), share)), colour(index).stroke_width(3)))?;
     let within = 100.0 * tenant.ok as f64 / (tenant.arrived as f64).max(1.0);
     let name = format!("{}: {within:.1} % within {slo_ms:.0} ms", tenant.name);
     write(area, &name, (76, 12), HPos::Left, INK)
+}
+
+/// 1, 2, 5, 10, … milliseconds between two of them.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let powers = (-3..7).flat_map(|power| [1.0, 2.0, 5.0].map(|digit: f64| digit * 10f64.powi(power)));
+    powers.filter(|ms| (low..=high).contains(ms)).collect()
 }
 
 /// The share of `arrived`, %, that was answered up to each edge, from the last edge below which nothing was.

@@ -9,7 +9,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::Subject;
 use super::column::MOST;
-use super::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, chart, colour, figure, hatched, pale, time, write};
+use super::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, Ticks, chart, colour, figure, hatched, pale, time, write};
 
 /// Height of a GPU where there is one, and the least where there are many, pixels.
 const GPU: (i32, i32) = (240, 88);
@@ -55,8 +55,7 @@ pub fn timeline(subject: Subject<'_>) -> Result<String> {
     let slice = ((ALL / count).clamp(GPU.1, GPU.0) / most).max(3);
     let height = count * (most * slice + GAP) + 70;
     figure(&title, &legend, height as u32, |area| {
-        let names = ("time, s", "");
-        let chart = chart(area, time(setup.seconds as usize), 0.0..1.0, names)?;
+        let chart = chart(area, time(setup.seconds as usize), 0.0..1.0, ("time, s", ""), Ticks::Numbers)?;
         let x = |second: f64| chart.backend_coord(&(second.clamp(0.0, seconds.max(1.0)), 0.0)).0 - area.get_base_pixel().0;
         let rows = Rows { area, catalogs: &setup.gpus, slice, x: &x };
         rows.frame(seconds)?;
