@@ -128,9 +128,9 @@ impl Window {
         for (index, (tenant, trace)) in window.tenants.iter_mut().zip(traces.iter().cycle()).enumerate() {
             let mut rng = Rng::part(seed, index as u64 + 77);
             let (length, mean) = (tenant.arrivals.len(), |counts: &[f64]| counts.iter().sum::<f64>() / counts.len().max(1) as f64);
-            // A part in which less than half as much as usual arrives tells little: the first of eight that is not like that, or the busiest.
+            // A part in which less than half as much as usual arrives tells little: the first of 64 that is not like that, or the busiest.
             let parts: Vec<(usize, Vec<f64>)> =
-                (0..8).map(|_| rng.index(trace.len())).map(|start| (start, part(trace, start, length))).collect();
+                (0..64).map(|_| rng.index(trace.len())).map(|start| (start, part(trace, start, length))).collect();
             let busiest = || parts.iter().max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)));
             let Some((start, found)) = parts.iter().find(|(_, part)| mean(part) >= 0.5 * mean(trace)).or_else(busiest) else { continue };
             let factor = mean(&tenant.arrivals) / mean(found).max(1e-9);

@@ -2,6 +2,7 @@
 //!
 //! How they were compared and why the default is the default: `docs/forecasting.md`.
 
+mod analog;
 mod decaying;
 mod ewma;
 mod holt;
@@ -15,6 +16,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Scenario;
+pub use analog::Analog;
 pub use decaying::Decaying;
 pub use ewma::Ewma;
 pub use holt::Holt;
@@ -42,8 +44,10 @@ pub trait Forecaster: Send + std::fmt::Debug {
 #[serde(rename_all = "kebab-case")]
 pub enum ForecastName {
     /// [`Decaying`].
-    #[default]
     Decaying,
+    /// [`Analog`].
+    #[default]
+    Analog,
     /// [`LastValue`].
     LastValue,
     /// [`Ewma`] of 5 s.
@@ -57,9 +61,10 @@ pub enum ForecastName {
 }
 
 impl ForecastName {
-    /// Every forecaster, the default first.
-    pub const ALL: [ForecastName; 6] = [
+    /// Every forecaster.
+    pub const ALL: [ForecastName; 7] = [
         ForecastName::Decaying,
+        ForecastName::Analog,
         ForecastName::LastValue,
         ForecastName::Ewma,
         ForecastName::Quantile,
@@ -67,10 +72,14 @@ impl ForecastName {
         ForecastName::HoltWinters,
     ];
 
+    /// Their names.
+    pub const NAMES: &'static [&'static str] = &["decaying", "analog", "last-value", "ewma", "quantile", "holt", "holt-winters"];
+
     /// A forecaster that has seen nothing yet.
     pub fn make(self) -> Box<dyn Forecaster> {
         match self {
             ForecastName::Decaying => Box::new(Decaying::default()),
+            ForecastName::Analog => Box::new(Analog::default()),
             ForecastName::LastValue => Box::new(LastValue::default()),
             ForecastName::Ewma => Box::new(Ewma::new(5.0)),
             ForecastName::Quantile => Box::new(SlidingQuantile::new(10, 0.9)),
@@ -83,6 +92,7 @@ impl ForecastName {
     pub fn as_str(self) -> &'static str {
         match self {
             ForecastName::Decaying => "decaying",
+            ForecastName::Analog => "analog",
             ForecastName::LastValue => "last-value",
             ForecastName::Ewma => "ewma",
             ForecastName::Quantile => "quantile",
@@ -98,8 +108,8 @@ impl std::fmt::Display for ForecastName {
     }
 }
 
-/// More per second than any host answers: bounds what a broken counter can do to sums and squares.
-const MOST_RPS: f64 = 1e12;
+/// More per second than any host answers, and with every margin still a demand that a problem may state (1e9): what a broken counter may do.
+const MOST_RPS: f64 = 5e8;
 
 fn sane(count: f64) -> f64 {
     if count.is_finite() { count.clamp(0.0, MOST_RPS) } else { 0.0 }

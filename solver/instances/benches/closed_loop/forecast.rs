@@ -54,7 +54,7 @@ fn cases() -> Vec<Case> {
 /// Goodput ÷ UB*, with one standard error, and what each gains over the first, window by window.
 pub fn goodput() {
     for case in cases() {
-        println!("\n| {} | {COLUMNS} |\n|{}", case.name, "---|".repeat(8));
+        println!("\n| {} | {COLUMNS} |\n|{}", case.name, "---|".repeat(9));
         let perfect = case.mean(&one_at_a_time(Foresight::Perfect));
         let mut first: Option<Mean> = None;
         let line = |name: &str, mean: &Mean, first: &Option<Mean>, accuracy: &str| {
@@ -62,7 +62,7 @@ pub fn goodput() {
             let (goodput, p) = (plus_minus(&mean.shares), |share| mean.percentile(share));
             println!("| {name} | {goodput} | {gain} | {:.1} | {:.1} / {:.1} / {:.0} | {accuracy} |", mean.starts, p(0.5), p(0.99), p(1.0));
         };
-        line("(perfect)", &perfect, &None, " | | ");
+        line("(perfect)", &perfect, &None, " | | | ");
         for (name, make) in forecasters() {
             let accuracy = Accuracy::of(case.windows.iter().map(|(window, _)| window), &*make);
             let mean = case.mean(&one_at_a_time(Foresight::Forecast(&*make)));
@@ -73,7 +73,7 @@ pub fn goodput() {
 }
 
 const COLUMNS: &str =
-    "goodput ÷ UB* | more than the first | starts per window | solve ms p50 / p99 / max | error 1 / 10 / 60 s | pinball | µs";
+    "goodput ÷ UB* | more than the first | starts per window | solve ms p50 / p99 / max | error 1 / 10 / 60 s | pinball | CRPS | µs";
 
 fn differences(a: &Mean, b: &Mean) -> Vec<f64> {
     a.shares.iter().zip(&b.shares).map(|(a, b)| a - b).collect()
