@@ -99,7 +99,8 @@ fn planner(out: &mut String, p: &PlannerConfig) {
     match p.policy {
         PolicyName::Keep => line!(out, "  keeps the first partition for ever"),
         PolicyName::Migrator => {
-            line!(out, "  integer program every {} s, {} s ahead, stopped after {} ms", p.slot_s, p.horizon_s, p.time_limit_ms)
+            line!(out, "  integer program every {} s, {} s ahead, stopped after {} ms", p.slot_s, p.horizon_s, p.time_limit_ms);
+            line!(out, "  demand is forecast by {}", p.forecast)
         }
         PolicyName::Greedy => line!(out, "  greedy every {} s, {} s ahead", p.slot_s, p.horizon_s),
         other => line!(out, "  {other}: {}; asked every {} s", rival(other), p.slot_s),

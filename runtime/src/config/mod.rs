@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use migrator_models::{ModelSpec, TrainSpec};
 use migrator_solver::PolicyName;
+use migrator_solver::forecast::ForecastName;
 use serde::{Deserialize, Serialize};
 
 pub use explain::{Explanation, explain};
@@ -102,6 +103,8 @@ pub enum Enforcement {
 pub struct PlannerConfig {
     /// Who decides.
     pub policy: PolicyName,
+    /// How demand is forecast.
+    pub forecast: ForecastName,
     /// Seconds between solves.
     pub slot_s: f64,
     /// Seconds looked ahead.
@@ -225,6 +228,7 @@ impl Default for PlannerConfig {
     fn default() -> Self {
         PlannerConfig {
             policy: PolicyName::Migrator,
+            forecast: ForecastName::default(),
             slot_s: 1.0,
             horizon_s: 300.0,
             time_limit_ms: 250,

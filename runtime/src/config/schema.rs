@@ -31,6 +31,7 @@ static DEVICE: &[Key] = &[
 
 static PLANNER: &[Key] = &[
     may("policy", Choice(migrator_solver::PolicyName::LIVE)),
+    may("forecast", Choice(migrator_solver::forecast::ForecastName::NAMES)),
     may("slot_s", Num(0.2, 60.0)),
     may("horizon_s", Num(1.0, 600.0)),
     may("time_limit_ms", Int(10, 60_000)),

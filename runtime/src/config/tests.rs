@@ -164,7 +164,13 @@ fn a_configuration_is_explained_in_words() {
     config.server.state_dir = folder.path().to_owned();
     let explained = explain(&config, 4.0);
     assert_eq!(explained.problems, Vec::<String>::new());
-    for part in ["3.50 of this host's 4 cores", "4g 2.00", "takes INPUT0 FP32 [rows, 4], up to 8 rows", "no version yet"] {
+    for part in [
+        "3.50 of this host's 4 cores",
+        "4g 2.00",
+        "demand is forecast by analog",
+        "takes INPUT0 FP32 [rows, 4], up to 8 rows",
+        "no version yet",
+    ] {
         assert!(explained.text.contains(part), "{part} is not in\n{}", explained.text);
     }
     config.device.reserved_cores = 4.0;

@@ -312,6 +312,7 @@ impl Builder<'_> {
             window_s: self.config.retraining.window_s,
             beyond_window_s: self.config.retraining.beyond_window_s,
             horizon_s: planner.horizon_s,
+            forecast: planner.forecast,
             dwell_s: planner.dwell_s,
             solve_every_s: planner.slot_s,
             preload: planner.preload,
