@@ -22,7 +22,7 @@ const AHEAD_PAYS: f64 = 0.15;
 /// Service times of one lane, microseconds.
 #[derive(Debug)]
 pub(super) struct Speed {
-    /// By rows (index 0 is unused), from the curve, never falling.
+    /// By rows (index 0 is unused), from the curve, never falling, at least 1.
     base_us: Vec<f64>,
     /// Observed ÷ curve until a batch was seen.
     first_ratio: f64,
@@ -84,12 +84,12 @@ impl Speed {
     /// Expected time of the computation alone: what a batch adds when it waits in the worker behind another, for its way to the worker
     /// passes meanwhile.
     pub fn computing(&self, rows: u32) -> Duration {
-        duration(self.base(rows) * self.ratio(rows))
+        duration(self.computing_us(rows))
     }
 
     /// Expected time of a batch of `rows` that is sent to an executor with nothing to do.
     pub fn expected(&self, rows: u32) -> Duration {
-        duration(self.base(rows) * self.ratio(rows) + self.overhead_us)
+        duration(self.computing_us(rows) + self.overhead_us)
     }
 
     /// `caution` mean deviations of a computation; as long for a large batch as for a small one, for it is mostly the wait for a quota.
@@ -124,7 +124,7 @@ impl Speed {
 
     /// Whether one batch should wait in the worker while another is computed.
     pub fn ahead_pays(&self) -> bool {
-        self.observed && self.overhead_us > AHEAD_PAYS * self.base(1) * self.ratio(1)
+        self.observed && self.overhead_us > AHEAD_PAYS * self.computing_us(1)
     }
 
     /// Batch of the highest throughput for which two computations and one way to the worker and back fit into the SLO (a request waits
@@ -132,18 +132,34 @@ impl Speed {
     ///
     /// The way is no part of the throughput: it passes while the executor computes the batch before.
     pub fn best(&self, slo: Duration) -> (u32, f64) {
-        let compute = |rows: u32| self.base(rows) * self.ratio(rows);
-        let rate = |rows: u32| f64::from(rows) / compute(rows).max(1.0);
         let room = slo.as_micros() as f64 - self.overhead_us;
-        let most = self.base_us.len() as u32 - 1;
-        let fitting = (1..=most).take_while(|&rows| 2.0 * compute(rows) <= room);
-        fitting.map(|rows| (rows, rate(rows))).fold((1, rate(1)), |best, next| if next.1 >= best.1 { next } else { best })
+        let mut best = (1, self.computing_us(1).max(1.0));
+        for rows in 1..self.base_us.len() as u32 {
+            let us = self.computing_us(rows);
+            if 2.0 * us > room {
+                break;
+            }
+            let us = us.max(1.0);
+            // As `rows / us >= best rows / best us`: this is asked for after every batch.
+            if f64::from(rows) * best.1 >= f64::from(best.0) * us {
+                best = (rows, us);
+            }
+        }
+        (best.0, f64::from(best.0) / best.1)
+    }
+
+    fn computing_us(&self, rows: u32) -> f64 {
+        self.base(rows) * self.ratio(rows)
     }
 
     fn base(&self, rows: u32) -> f64 {
-        let most = self.base_us.len() - 1;
-        let known = self.base_us[(rows as usize).clamp(1, most)].max(1.0);
-        known * (f64::from(rows) / most as f64).max(1.0)
+        match self.base_us.get(rows.max(1) as usize) {
+            Some(&us) => us,
+            None => {
+                let most = self.base_us.len() - 1;
+                self.base_us[most] * f64::from(rows) / most as f64
+            }
+        }
     }
 }
 
