@@ -28,6 +28,8 @@ pub struct CoordinatorMachine {
     config: CoordinatorConfig,
     /// By tenant.
     forecasters: Vec<Box<dyn Forecaster>>,
+    /// Arrivals, and the seconds they took, that no forecaster has seen yet, by tenant.
+    parts: Vec<(f64, f64)>,
     /// Observed ÷ curve service time, by tenant.
     ratios: Vec<f64>,
     /// Answered in time while overloaded ÷ what the curve promises, by tenant.
@@ -70,6 +72,7 @@ impl CoordinatorMachine {
     pub fn new(config: CoordinatorConfig, generation: Generation) -> CoordinatorMachine {
         CoordinatorMachine {
             forecasters: config.tenants.iter().map(|_| config.forecast.make()).collect(),
+            parts: vec![(0.0, 0.0); config.tenants.len()],
             ratios: vec![1.0; config.tenants.len()],
             yields: vec![1.0; config.tenants.len()],
             costs: Costs::new(&config),

@@ -14,6 +14,8 @@ const RECOVERS: f64 = 0.5;
 const RATIO_BOUND: f64 = 4.0;
 /// Weight of one second's service times.
 const RATIO_ALPHA: f64 = 0.1;
+/// Seconds from which arrivals are shown to a forecaster.
+const WHOLE_S: f64 = 0.5;
 /// Share of a second's requests missed from which its answers are taken for all that the tenant's instances give.
 const OVERLOADED: f64 = 0.05;
 /// Weight of an overloaded second in what the instances are believed to give.
@@ -30,7 +32,7 @@ impl CoordinatorMachine {
         for (index, tick) in ticks.iter().enumerate().take(self.forecasters.len()) {
             let telemetry = &tick.telemetry;
             let seconds = if telemetry.seconds > 0.0 { telemetry.seconds } else { 1.0 };
-            self.forecasters[index].observe(telemetry.arrivals as f64 / seconds);
+            self.foretell(index, telemetry.arrivals as f64, telemetry.seconds);
             if telemetry.batches > 0 && telemetry.service_ratio.is_finite() {
                 let seen = telemetry.service_ratio.clamp(1.0 / RATIO_BOUND, RATIO_BOUND);
                 self.ratios[index] += RATIO_ALPHA * (seen - self.ratios[index]);
@@ -44,6 +46,20 @@ impl CoordinatorMachine {
             } else {
                 *yields += YIELD_FADES * (1.0 - *yields);
             }
+        }
+    }
+
+    /// Lets the forecaster see whole seconds: a look right after a migration covers a part of one, whose few arrivals say little, and the
+    /// first look none.
+    fn foretell(&mut self, tenant: usize, arrivals: f64, seconds: f64) {
+        if seconds <= 0.0 && arrivals <= 0.0 {
+            return;
+        }
+        let part = &mut self.parts[tenant];
+        (part.0, part.1) = (part.0 + arrivals, part.1 + if seconds > 0.0 { seconds } else { 1.0 });
+        if part.1 >= WHOLE_S {
+            self.forecasters[tenant].observe(part.0 / part.1);
+            *part = (0.0, 0.0);
         }
     }
 
