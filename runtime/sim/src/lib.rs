@@ -24,6 +24,7 @@ pub mod setup;
 mod step;
 #[cfg(test)]
 mod tests;
+mod trainer;
 mod world;
 
 pub use oracle::{Oracle, oracle};

@@ -1,70 +1,15 @@
 //! One tenant's retraining: what its actor does around a [`RetrainingMachine`], with progress by the profile's speed for a worker.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use migrator_machine::retraining::{RetrainingState, RetrainingWish, Trained};
-use migrator_machine::{RetrainingMachine, Time};
 use migrator_solver::{InstanceId, Task, TenantId};
 
-use crate::dice::{Dice, Purpose};
 use crate::event::{Done, Event, News};
 use crate::learn::Version;
 use crate::machines::{HELD_OUT, collected};
-use crate::setup::Setup;
+use crate::trainer::{Dataset, Training, seconds};
 use crate::world::World;
-
-/// One tenant's retraining.
-#[derive(Debug)]
-pub(crate) struct Trainer {
-    pub machine: RetrainingMachine,
-    /// Instances with a worker placed for it.
-    placed: BTreeSet<InstanceId>,
-    /// Steps that wait until nothing of it runs on an instance.
-    drains: BTreeMap<InstanceId, Vec<usize>>,
-    dataset: Option<Dataset>,
-    run: Option<Training>,
-    /// Distinguishes what its worker tells now from what an earlier one told.
-    serial: u64,
-    /// When labels came, and how many until then.
-    labels: Vec<(Time, u64)>,
-    /// When the window before the current one began.
-    previous_start: Time,
-    current_start: Time,
-    counted_at: Option<Time>,
-    /// Whether this window's retraining was due, and whether a version was published.
-    due: bool,
-    published: bool,
-    dice: Dice,
-}
-
-/// What a window's retraining learns from.
-#[derive(Clone, Copy, Debug)]
-struct Dataset {
-    window: u64,
-    samples: u64,
-    held_out: u64,
-    data_s: f64,
-}
-
-/// The retraining that runs, or ran last.
-#[derive(Clone, Copy, Debug)]
-struct Training {
-    data: Dataset,
-    instance: InstanceId,
-    /// Version it starts from.
-    parent: u32,
-    steps: u64,
-    /// Done at `since`.
-    step: u64,
-    since: Time,
-    /// Seconds of a step, and of the validation, on its instance.
-    step_s: f64,
-    validation_s: f64,
-    /// What it last wrote to a checkpoint.
-    checkpoint: u64,
-    computing: bool,
-}
 
 /// Samples in a step of the optimizer.
 const BATCH: f64 = 32.0;
@@ -74,72 +19,6 @@ const REPORT_S: f64 = 1.0;
 const VALIDATION: f64 = 2.0 / 3.0;
 /// How often the labelled samples are counted while too few are there.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-
-impl Trainer {
-    pub fn new(setup: &Setup, index: usize) -> Trainer {
-        Trainer {
-            machine: RetrainingMachine::new(crate::machines::retraining(setup, index)),
-            placed: BTreeSet::new(),
-            drains: BTreeMap::new(),
-            dataset: None,
-            run: None,
-            serial: 0,
-            labels: Vec::new(),
-            previous_start: Time::ZERO,
-            current_start: Time::ZERO,
-            counted_at: None,
-            due: false,
-            published: false,
-            dice: Dice::new(setup.seed, Purpose::Validation(index)),
-        }
-    }
-
-    /// The instance that it computes on now.
-    pub fn computing_on(&self) -> Option<InstanceId> {
-        self.run.as_ref().filter(|run| run.computing).map(|run| run.instance)
-    }
-
-    /// Labels came back.
-    pub fn labelled(&mut self, now: Time, count: u64) {
-        let before = self.labels.last().map_or(0, |last| last.1);
-        if count > 0 {
-            self.labels.push((now, before + count));
-        }
-    }
-
-    /// Labelled samples from that moment on.
-    fn labelled_since(&self, from: Time) -> u64 {
-        let before = self.labels.partition_point(|(at, _)| *at < from);
-        self.labels.last().map_or(0, |last| last.1) - before.checked_sub(1).map_or(0, |index| self.labels[index].1)
-    }
-
-    /// The moment of the middle one of the newest `count` samples.
-    fn middle(&self, count: u64) -> Time {
-        let all = self.labels.last().map_or(0, |last| last.1);
-        let middle = self.labels.partition_point(|(_, until)| *until < all - (count / 2).min(all));
-        self.labels.get(middle).or(self.labels.last()).map_or(Time::ZERO, |label| label.0)
-    }
-
-    /// Steps done at `now`, and CPU seconds in units of the fastest profile.
-    fn progress(&self, now: Time, fastest_s: f64) -> Option<(u64, u64, f64)> {
-        let run = self.run.as_ref()?;
-        let step = if run.computing { run.step_at(now) } else { run.step };
-        let core_s = step as f64 / run.steps as f64 * run.data.samples as f64 * fastest_s;
-        Some((step, run.steps, core_s))
-    }
-}
-
-impl Training {
-    fn step_at(&self, now: Time) -> u64 {
-        // A step that ends now counts, however the microseconds were rounded.
-        let done = ((now.since(self.since).as_secs_f64() + 2e-6) / self.step_s.max(1e-9)) as u64;
-        (self.step + done).min(self.steps)
-    }
-
-    fn ends(&self) -> Time {
-        self.since + seconds((self.steps - self.step) as f64 * self.step_s)
-    }
-}
 
 impl World<'_> {
     pub(crate) fn pump_trainer(&mut self, index: usize) {
@@ -401,8 +280,4 @@ impl World<'_> {
         let trainer = &mut self.trainers[index];
         trainer.run.take_if(|run| run.data.window == window);
     }
-}
-
-fn seconds(seconds: f64) -> Duration {
-    Duration::from_micros((seconds.clamp(0.0, 1e7) * 1e6).round() as u64)
 }

@@ -17,10 +17,10 @@ use crate::event::{Event, Queue};
 use crate::foresight::Known;
 use crate::host::{Host, fails};
 use crate::record::Record;
-use crate::retrain::Trainer;
 use crate::run::Run;
 use crate::serve::Tenant;
 use crate::setup::{Foresight, Setup};
+use crate::trainer::Trainer;
 
 /// A simulation under way.
 pub(crate) struct World<'a> {
@@ -329,5 +329,29 @@ fn without_hand_over(problem: &Problem, plan: &mut Plan) {
                 allocation.instance = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use migrator_solver::{Allocation, GpuPlan, GpuState, InstanceId, InstanceState, Task, TenantId, TransitionCosts};
+
+    use super::*;
+    use crate::example::example;
+
+    #[test]
+    fn without_hand_over_only_what_changes_its_owner_is_made_anew() {
+        let site = |index: usize| example(&[], 1).gpus[0].sites()[index];
+        let task = |tenant| Some(Task::inference(TenantId(tenant)));
+        let there = |id, task| InstanceState { id: InstanceId(id), site: site(id as usize), task, ready_in_s: 0.0, pinned: false };
+        let costs = TransitionCosts { drain_s: 0.0, handover_s: 0.0, preload: true };
+        let gpus = vec![GpuState { model: 0, instances: vec![there(0, task(0)), there(1, task(1)), there(2, None)] }];
+        let problem = Problem { models: Vec::new(), gpus, tenants: Vec::new(), window_left_s: 0.0, beyond_window_s: 0.0, costs };
+        let stays = |id, task| Allocation { site: site(id as usize), instance: Some(InstanceId(id)), task };
+        let mut plan =
+            Plan { gpus: vec![GpuPlan { allocations: vec![stays(0, task(0)), stays(1, task(0)), stays(2, task(1))] }], ..Plan::default() };
+        without_hand_over(&problem, &mut plan);
+        let kept: Vec<bool> = plan.gpus[0].allocations.iter().map(|allocation| allocation.instance.is_some()).collect();
+        assert_eq!(kept, [true, false, true]);
     }
 }
