@@ -9,8 +9,8 @@ use crate::problem::Scenario;
 const NEAR_S: f64 = 1.0;
 const MID_S: f64 = 10.0;
 const FAR_S: f64 = 60.0;
-/// How much the middle mean and the level count next to the nearest mean when moments are compared; all are logarithms. Half and thrice as much
-/// give the same within 1 % of CRPS, no level at all up to 15 % more (`docs/forecasting.md`).
+/// How much the middle mean and the level count next to the nearest mean when moments are compared; all are logarithms. Half and twice as much of the
+/// middle mean give the same within 2 % of CRPS, no level at all up to 20 % more (`docs/forecasting.md`).
 const MID_WEIGHT: f64 = 0.7;
 const LEVEL_WEIGHT: f64 = 0.3;
 /// Requests/s below which a difference in means is taken to be chance, and the share of the level that is.
