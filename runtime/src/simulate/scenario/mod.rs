@@ -19,6 +19,8 @@ use migrator_sim::setup::{Fault, Learning};
 
 use self::arrivals::Arrivals;
 use self::file::{Interfering, Planner, Steps, TenantEntry};
+#[cfg(test)]
+pub(crate) use self::read::data_folder;
 use super::curve::{Inference, Instances, Training};
 use crate::config::ConfigErrors;
 

@@ -326,7 +326,7 @@ impl Reading<'_> {
 const USUAL_DRIFT: f64 = 0.0008;
 
 /// Where real traces are: `MIGRATOR_DATA`, or `shared/data` beside one of the folders that the program runs in.
-pub(super) fn data_folder() -> Option<PathBuf> {
+pub(crate) fn data_folder() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("MIGRATOR_DATA") {
         return Some(PathBuf::from(folder));
     }

@@ -56,7 +56,7 @@ fn every_shipped_scenario_loads_and_asks_for_a_good_part_of_its_gpus() {
 
 #[test]
 fn every_scenario_on_real_traces_loads() {
-    if super::read::data_folder().is_none_or(|folder| !folder.exists()) {
+    if super::data_folder().is_none_or(|folder| !folder.exists()) {
         eprintln!("skipped: no real data at ../shared/data or MIGRATOR_DATA");
         return;
     }
