@@ -9,12 +9,14 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// Unix milliseconds then.
+    start_ms: u64,
 }
 
 impl Clock {
     /// Starts counting now.
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock { start: Instant::now(), start_ms: unix_ms() }
     }
 
     /// Now.
@@ -31,10 +33,15 @@ impl Clock {
     pub fn until(&self, time: Time) -> Duration {
         time.since(self.now())
     }
+
+    /// Milliseconds since 1970, for what outlives the process: counted from the start, so that a step of the system's clock moves nothing
+    /// into another window.
+    pub fn unix_ms(&self) -> u64 {
+        self.start_ms.saturating_add(self.now().0 / 1000)
+    }
 }
 
-/// Milliseconds since 1970, for what outlives the process.
-pub fn unix_ms() -> u64 {
+fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -45,8 +52,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_paused_clock_moves_with_the_timers_and_with_nothing_else() {
         let clock = Clock::start();
+        let before = clock.unix_ms();
         tokio::time::sleep(Duration::from_secs(3600)).await;
-        assert_eq!(clock.now(), Time::from_secs(3600.0));
+        assert_eq!((clock.now(), clock.unix_ms()), (Time::from_secs(3600.0), before + 3_600_000));
         assert_eq!(clock.until(Time::from_secs(3601.0)), Duration::from_secs(1));
     }
 }

@@ -33,7 +33,25 @@ pub struct Case {
     pub seconds: u64,
     pub window_s: f64,
     pub dwell_s: f64,
+    pub beyond_window_s: f64,
+    /// `None` = no retraining.
+    pub retraining: Option<RetrainingCase>,
     pub tenants: Vec<TenantCase>,
+}
+
+/// How every tenant is retrained.
+#[derive(Clone, Debug)]
+pub struct RetrainingCase {
+    /// Newest samples of a data set; no fewer are enough.
+    pub max_samples: u64,
+    pub epochs: u32,
+    /// Rows of a step by the configuration, from which the server first guesses what a sample takes.
+    pub batch: u32,
+    pub min_gain: f64,
+    /// Share of the requests whose label comes back, half a second after the end of their second.
+    pub label_share: f64,
+    /// When the weather changes, seconds.
+    pub changes_s: Vec<f64>,
 }
 
 /// One tenant of it.
@@ -50,6 +68,13 @@ pub struct TenantCase {
     pub arrivals_ms: Vec<u64>,
 }
 
+impl TenantCase {
+    /// Requests by second.
+    pub fn counts(&self, seconds: u64) -> Vec<u32> {
+        (0..seconds).map(|second| self.arrivals_ms.iter().filter(|&&at| at / 1000 == second).count() as u32).collect()
+    }
+}
+
 impl Case {
     pub fn gpus(&self) -> Vec<Gpu> {
         let gpu = |(index, catalog): (usize, &Catalog)| Gpu {
@@ -63,12 +88,35 @@ impl Case {
 
     pub fn natures(&self) -> BTreeMap<String, Nature> {
         let nature = |tenant: &TenantCase| Nature {
-            start: Duration::from_millis(tenant.load_ms),
+            load: Duration::from_millis(tenant.load_ms),
             curve: tenant.curve.clone(),
             memory_mib: tenant.memory_mib,
             classes: CLASSES,
+            sample_core_s: self.sample_core_s(tenant),
         };
         self.tenants.iter().map(|tenant| (tenant.name.to_owned(), nature(tenant))).collect()
+    }
+
+    /// Core seconds of a sample and epoch: what the server guesses is true.
+    pub fn sample_core_s(&self, tenant: &TenantCase) -> f64 {
+        let Some(RetrainingCase { batch, .. }) = self.retraining else { return 0.0 };
+        3.0 * tenant.curve.core_ms(batch) / f64::from(batch) / 1000.0
+    }
+
+    pub fn changes_s(&self) -> &[f64] {
+        self.retraining.as_ref().map_or(&[], |retraining| &retraining.changes_s)
+    }
+
+    /// Labels that come back of each second's requests; what is not a whole one is owed to the next.
+    pub fn labels(&self, tenant: &TenantCase) -> Vec<u64> {
+        let Some(RetrainingCase { label_share, .. }) = self.retraining else { return Vec::new() };
+        let mut rest = 0.0;
+        let count = |arrived: u32| {
+            let owed = f64::from(arrived) * label_share + rest;
+            rest = owed.fract();
+            owed as u64
+        };
+        tenant.counts(self.seconds - 1).into_iter().map(count).collect()
     }
 
     /// The live server's configuration file.
@@ -76,9 +124,15 @@ impl Case {
         let mut text = format!(
             "[server]\nstate_dir = {state_dir:?}\n\
              [planner]\ndwell_s = {:?}\ntime_limit_ms = 60000\nspares = 0\n\
-             [retraining]\nenabled = false\nwindow_s = {:?}\n",
-            self.dwell_s, self.window_s
+             [retraining]\nenabled = {}\nwindow_s = {:?}\nreplay_share = 0.0\nbeyond_window_s = {:?}\n",
+            self.dwell_s,
+            self.retraining.is_some(),
+            self.window_s,
+            self.beyond_window_s
         );
+        if let Some(RetrainingCase { max_samples, min_gain, .. }) = &self.retraining {
+            let _ = writeln!(text, "max_samples = {max_samples}\nmin_samples = {max_samples}\nmin_gain = {min_gain:?}");
+        }
         for TenantCase { name, slo_ms, max_batch, queue, .. } in &self.tenants {
             let _ = write!(
                 text,
@@ -86,6 +140,9 @@ impl Case {
                  [tenants.model]\nname = {name:?}\nclasses = {CLASSES}\nmax_batch = {max_batch}\n\
                  [tenants.model.source]\nsource = \"architecture\"\narchitecture = {{ kind = \"mlp\", features = 2, hidden = [] }}\n"
             );
+            if let Some(RetrainingCase { epochs, batch, .. }) = &self.retraining {
+                let _ = write!(text, "[tenants.train]\nepochs = {epochs}\nbatch = {batch}\n");
+            }
         }
         text
     }
@@ -147,6 +204,8 @@ pub fn shifting() -> Case {
         seconds: 120,
         window_s: 60.0,
         dwell_s: 3.0,
+        beyond_window_s: 0.0,
+        retraining: None,
         tenants: vec![
             tenant("one", 0, &[(40, 6.0), (40, 2.0), (40, 4.0)]),
             tenant("two", 1, &[(40, 2.0), (40, 7.0), (40, 1.0)]),

@@ -1,4 +1,4 @@
-//! A device in memory: refuses what hardware refuses, and takes no time.
+//! A device in memory: refuses what hardware refuses, as MIG does the leaving of an instance by a running process, and takes no time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,7 +101,9 @@ impl Device for MemoryDevice {
     }
 
     fn stage(&self, pid: u32) -> Result<(), DeviceError> {
-        self.called().bound.remove(&pid);
-        Ok(())
+        match self.called().bound.get(&pid) {
+            Some(&id) => Err(DeviceError::InUse { id, pid }),
+            None => Ok(()),
+        }
     }
 }

@@ -11,7 +11,7 @@ use migrator::config::Config;
 use migrator::http::TenantFront;
 use migrator::serve::build::{Host, build};
 use migrator::storage::SqliteSamples;
-use migrator_actors::message::Infer;
+use migrator_actors::message::{AddSamples, Infer, Sample};
 use migrator_device::Device;
 use migrator_models::store::{Manifest, Store, files_of};
 use tokio::time::{Instant, sleep_until};
@@ -20,6 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::case::Case;
 use crate::device::MemoryDevice;
 use crate::log::Log;
+use crate::weather::Weather;
 use crate::worker::MemoryWorkers;
 
 /// Turns that everybody gets in a round of [`settle`]: more than a message takes from a worker's executor to the coordinator.
@@ -52,8 +53,11 @@ pub fn run(case: &Case) -> Live {
 
 async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<u64> {
     let device = Arc::new(MemoryDevice::new(case.gpus()));
+    // Loading to measure comes before the server's time begins.
+    let loads: u64 = case.tenants.iter().map(|tenant| tenant.load_ms).sum();
+    let weather = Weather::new(Instant::now() + Duration::from_millis(loads), case.changes_s());
     let host = Host {
-        workers: Box::new(MemoryWorkers::new(Arc::clone(&device), case.natures())),
+        workers: Box::new(MemoryWorkers::new(Arc::clone(&device), weather.clone(), case.natures())),
         device: Arc::clone(&device) as Arc<dyn Device>,
         samples: Arc::new(SqliteSamples::open(&folder.join("samples.sqlite"), 1000).unwrap()),
         tenants: Arbiter::current(),
@@ -67,6 +71,9 @@ async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<u64> {
         .map(|tenant| feed(Arc::clone(&fronts[tenant.name]), tenant.arrivals_ms.clone(), start, Arc::clone(&device)))
         .collect();
     let feeds: Vec<_> = feeds.into_iter().map(actix::spawn).collect();
+    for tenant in &case.tenants {
+        actix::spawn(label(Arc::clone(&fronts[tenant.name]), case.labels(tenant), start, weather.clone()));
+    }
     sleep_until(start + Duration::from_secs(case.seconds) - Duration::from_millis(1)).await;
     setup.hold().await;
     let mut served = Vec::new();
@@ -94,6 +101,18 @@ async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant
     served
 }
 
+/// Sends what is labelled of each second's requests, half a second after its end.
+async fn label(front: Arc<dyn TenantFront>, counts: Vec<u64>, start: Instant, weather: Weather) {
+    for (second, count) in counts.into_iter().enumerate() {
+        sleep_until(start + Duration::from_millis(second as u64 * 1000 + 1500)).await;
+        let features: Vec<u8> = [weather.now() as f32, 0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let sample = Sample { features: Bytes::from(features), label: 1 };
+        if count > 0 {
+            front.add_samples(AddSamples { samples: vec![sample; count as usize] }).await.unwrap();
+        }
+    }
+}
+
 /// Lets happen whatever happens at this moment: what ends frees its place for what arrives at the same time, as in the simulator.
 async fn settle(device: &MemoryDevice) {
     let (mut calls, mut quiet) = (device.calls(), 0);
@@ -108,14 +127,15 @@ async fn settle(device: &MemoryDevice) {
     }
 }
 
-/// A first version of every model; nobody looks at its weights.
+/// A first version of every model, which knows the first weather.
 fn fill_store(config: &Config) {
     let store = Store::open(&config.server.models_dir()).unwrap();
     for tenant in &config.tenants {
         let staged = store.staging(&tenant.model.name).unwrap();
         for file in files_of(&tenant.model) {
-            std::fs::write(staged.join(file), "weights").unwrap();
+            std::fs::write(staged.join(file), "0").unwrap();
         }
-        store.publish(&tenant.model.name, &staged, Manifest::new(tenant.model.clone())).unwrap();
+        let manifest = Manifest { accuracy_after: Some(1.0), ..Manifest::new(tenant.model.clone()) };
+        store.publish(&tenant.model.name, &staged, manifest).unwrap();
     }
 }

@@ -7,6 +7,8 @@ mod device;
 mod live;
 mod log;
 mod simulated;
+mod train;
+mod weather;
 mod worker;
 
 use case::Case;

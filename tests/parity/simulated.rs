@@ -49,7 +49,7 @@ fn planning(case: &Case) -> Planning {
     Planning {
         policy: PolicyName::Migrator,
         foresight: Foresight::Forecast(ForecastName::default()),
-        beyond_window_s: 0.0,
+        beyond_window_s: case.beyond_window_s,
         horizon_s: 300.0,
         dwell_s: case.dwell_s,
         solve_every_s: 1.0,
@@ -75,23 +75,30 @@ fn tenant_setup(case: &Case, tenant: &TenantCase) -> TenantSetup {
         jitter: 0.0,
         memory_mib: tenant.memory_mib,
         load_s: tenant.load_ms as f64 / 1000.0,
-        arrivals: Vec::new(),
+        arrivals: tenant.counts(case.seconds),
         moments: tenant.arrivals_ms.iter().map(|ms| Time(ms * 1000)).collect(),
-        learning: Learning {
-            enabled: false,
-            first: 0.7,
-            top: 0.9,
-            floor: 0.5,
-            drift: Drift::Steady { rate: 0.0 },
-            curve: (1.0, 1.0),
-            epochs: 1,
-            samples: 1,
-            sample_s: vec![f64::INFINITY; catalog.profiles.len()],
-            memory_mib: tenant.memory_mib * 2,
-            label_share: 0.0,
-            estimate_error: 0.0,
-            min_gain: 0.0,
-        },
+        learning: Learning { memory_mib: tenant.memory_mib * 2, ..learning(case, tenant, catalog) },
+    }
+}
+
+/// A version knows all of the weather it was trained in, and nothing of any other.
+fn learning(case: &Case, tenant: &TenantCase, catalog: &Catalog) -> Learning {
+    let own = case.retraining.as_ref();
+    let share = |profile: usize| case.cores_per_slice * f64::from(catalog.profiles[profile].compute_slices);
+    Learning {
+        enabled: own.is_some(),
+        first: 1.0,
+        top: 1.0,
+        floor: 0.0,
+        drift: Drift::Steps(case.changes_s().iter().map(|&at| (at, f64::INFINITY)).collect()),
+        curve: (0.0, f64::INFINITY),
+        epochs: own.map_or(1, |own| own.epochs),
+        samples: own.map_or(1, |own| own.max_samples * 4 / 5),
+        sample_s: (0..catalog.profiles.len()).map(|profile| case.sample_core_s(tenant) / share(profile)).collect(),
+        memory_mib: 0,
+        label_share: own.map_or(0.0, |own| own.label_share),
+        estimate_error: 0.0,
+        min_gain: own.map_or(0.0, |own| own.min_gain),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From labelled samples to a data set file.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,6 @@ use migrator_machine::retraining::RetrainingState;
 use migrator_models::{ModelSpec, data};
 
 use super::RetrainingActor;
-use crate::clock::unix_ms;
 use crate::launcher::one_line;
 use crate::message::{Sample, SampleStore};
 
@@ -36,9 +36,9 @@ impl RetrainingActor {
             return;
         }
         self.counted_at = Some(now);
-        let (samples, name, from, limit) =
-            (Arc::clone(&self.parts.samples), self.parts.name.clone(), self.previous_start_ms, self.parts.export.max_samples);
-        let count = tokio::task::spawn_blocking(move || samples.between(&name, from, unix_ms(), limit).map(|found| found.len() as u64));
+        let (samples, name, limit) = (Arc::clone(&self.parts.samples), self.parts.name.clone(), self.parts.export.max_samples);
+        let Range { start, end } = self.fresh_ms();
+        let count = tokio::task::spawn_blocking(move || samples.between(&name, start, end, limit).map(|found| found.len() as u64));
         ctx.spawn(count.into_actor(self).map(|result, actor, ctx| match result {
             Ok(Ok(count)) => {
                 actor.machine.samples(actor.now(), count);
@@ -51,17 +51,22 @@ impl RetrainingActor {
 
     pub(super) fn export(&mut self, window: u64, ctx: &mut Context<Self>) {
         let (samples, spec, name) = (Arc::clone(&self.parts.samples), Arc::clone(&self.parts.spec), self.parts.name.clone());
-        let (how, from, folder) = (self.parts.export, self.previous_start_ms, self.window_folder(window));
+        let (how, fresh_ms, folder) = (self.parts.export, self.fresh_ms(), self.window_folder(window));
         let seed = self.parts.train.seed.wrapping_add(window);
         let export = tokio::task::spawn_blocking(move || {
             std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-            write(&*samples, &spec, &name, how, from, seed, &folder.join(DATASET))
+            write(&*samples, &spec, &name, how, fresh_ms, seed, &folder.join(DATASET))
         });
         ctx.spawn(export.into_actor(self).map(|result, actor, ctx| {
             let result = result.unwrap_or_else(|error| Err(error.to_string()));
             actor.machine.exported(actor.now(), result);
             actor.pump(ctx);
         }));
+    }
+
+    /// From the start of the window before this one to now, Unix milliseconds.
+    fn fresh_ms(&self) -> Range<u64> {
+        self.previous_start_ms..self.parts.clock.unix_ms()
     }
 }
 
@@ -74,12 +79,12 @@ fn write(
     spec: &ModelSpec,
     tenant: &str,
     how: ExportSpec,
-    from_ms: u64,
+    fresh_ms: Range<u64>,
     seed: u64,
     path: &Path,
 ) -> Result<u64, String> {
-    let fresh = store.between(tenant, from_ms, unix_ms(), how.max_samples)?;
-    let replayed = store.replay(tenant, from_ms, (fresh.len() as f64 * how.replay_share) as usize, seed)?;
+    let fresh = store.between(tenant, fresh_ms.start, fresh_ms.end, how.max_samples)?;
+    let replayed = store.replay(tenant, fresh_ms.start, (fresh.len() as f64 * how.replay_share) as usize, seed)?;
     let held_out = every_nth(fresh.len(), how.held_out_share);
     let mut samples: Vec<data::Sample<'_>> = fresh.iter().zip(&held_out).map(|(sample, held_out)| as_data(sample, *held_out)).collect();
     samples.extend(replayed.iter().map(|sample| as_data(sample, false)));

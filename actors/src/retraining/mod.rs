@@ -17,7 +17,7 @@ use migrator_solver::InstanceId;
 use migrator_wire::client::WorkerHandle;
 use tokio::sync::oneshot;
 
-use crate::clock::{Clock, unix_ms};
+use crate::clock::Clock;
 use crate::launcher::one_line;
 use crate::message::SampleStore;
 use crate::tenant::{SwapVersion, TenantActor};
@@ -74,7 +74,7 @@ pub struct RetrainingActor {
 impl RetrainingActor {
     /// Idle until the first window.
     pub fn new(parts: RetrainingParts) -> RetrainingActor {
-        let now_ms = unix_ms();
+        let now_ms = parts.clock.unix_ms();
         RetrainingActor {
             machine: RetrainingMachine::new(parts.config.clone()),
             progress: gauge!("migrator_retraining_progress", "tenant" => parts.name.clone()),
@@ -231,7 +231,7 @@ impl Handler<WindowStarted> for RetrainingActor {
 
     fn handle(&mut self, message: WindowStarted, ctx: &mut Self::Context) {
         self.previous_start_ms = self.current_start_ms;
-        self.current_start_ms = unix_ms();
+        self.current_start_ms = self.parts.clock.unix_ms();
         self.machine.window_started(self.now(), message.window);
         self.count(ctx);
         self.pump(ctx);

@@ -13,7 +13,6 @@ use migrator_wire::message::{FromWorker, ToWorker};
 use tokio::sync::oneshot;
 
 use super::TenantActor;
-use crate::clock::unix_ms;
 use crate::message::{AddSamples, InferError, Inferred, Sample, SampleError};
 
 /// A request that has no answer yet.
@@ -158,10 +157,10 @@ impl Handler<AddSamples> for TenantActor {
     fn handle(&mut self, message: AddSamples, ctx: &mut Self::Context) -> Self::Result {
         self.evaluate(&message.samples);
         self.pump(ctx);
-        let (store, tenant) = (std::sync::Arc::clone(&self.samples), self.name.clone());
+        let (store, tenant, at_ms) = (std::sync::Arc::clone(&self.samples), self.name.clone(), self.clock.unix_ms());
         Box::pin(async move {
             let kept = message.samples.len();
-            let added = tokio::task::spawn_blocking(move || store.add(&tenant, unix_ms(), &message.samples)).await;
+            let added = tokio::task::spawn_blocking(move || store.add(&tenant, at_ms, &message.samples)).await;
             match added {
                 Ok(Ok(())) => Ok(kept),
                 Ok(Err(reason)) => Err(SampleError::Store(reason)),

@@ -76,7 +76,7 @@ impl World<'_> {
         let limit = collected(self.setup.tenants[index].learning.samples);
         let trainer = &mut self.trainers[index];
         let fresh = trainer.labelled_since(trainer.previous_start).min(limit);
-        let held_out = (fresh as f64 * HELD_OUT).round() as u64;
+        let held_out = (fresh as f64 * HELD_OUT) as u64;
         let data_s = trainer.middle(fresh).as_secs();
         trainer.dataset = Some(Dataset { window, samples: fresh - held_out, held_out, data_s });
         self.queue.push(self.now, Event::Exported { tenant: index });

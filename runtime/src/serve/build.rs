@@ -97,6 +97,8 @@ struct Measured {
     curve: Curve,
     memory_mib: u64,
     load_s: f64,
+    /// Of its newest version at its validation.
+    accuracy: Option<f64>,
 }
 
 /// Sets everything up; workers have measured each model when this returns, and the first plan is about to be made.
@@ -157,7 +159,9 @@ async fn measure(launcher: &Arc<Launcher>, id: TenantId, tenant: &TenantConfig) 
         "measured; core ms by batch {}",
         text.join(", ")
     );
-    let measured = Measured { curve: Curve { points }, memory_mib: started.memory_mib, load_s: started.seconds };
+    let version = u64::from(started.version.unwrap_or(0));
+    let accuracy = launcher.store.manifest(&tenant.model.name, version).ok().and_then(|manifest| manifest.accuracy_after);
+    let measured = Measured { curve: Curve { points }, memory_mib: started.memory_mib, load_s: started.seconds, accuracy };
     launcher.keep(id, started);
     Ok(measured)
 }
@@ -306,6 +310,7 @@ impl Builder<'_> {
                     // Weights, gradients, optimizer state and activations beside the libraries.
                     retrain_memory_mib: measured.memory_mib * 2,
                     load_s: measured.load_s,
+                    prior_accuracy: measured.accuracy.unwrap_or(TenantPlanning::default().prior_accuracy),
                     ..TenantPlanning::default()
                 })
                 .collect(),
