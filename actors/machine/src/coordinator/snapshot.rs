@@ -8,8 +8,6 @@ use super::CoordinatorMachine;
 use super::types::{GpuConfig, TenantPlanning, TenantTick};
 use crate::Time;
 
-/// Share of the way back to the accuracy it once had that a retraining is hoped to go, whatever the last ones gained.
-const RECOVERS: f64 = 0.5;
 /// How far service times may move the planned capacity, either way.
 const RATIO_BOUND: f64 = 4.0;
 /// Weight of one second's service times.
@@ -162,7 +160,9 @@ impl CoordinatorMachine {
             let fits = speed > 0.0 && profile.memory_mib >= planning.retrain_memory_mib;
             if fits { status.core_s_left.max(0.0) / speed.max(1e-6) } else { f64::INFINITY }
         };
-        let recovered = status.validated.map_or(0.0, |once| accuracy + RECOVERS * (once - accuracy));
+        // The longer ago the last one, the more the next one gains, whatever the last ones gained.
+        let once = status.validated.unwrap_or(planning.prior_accuracy);
+        let recovered = accuracy + status.recovery * (once - accuracy).max(0.0);
         Some(RetrainingState {
             seconds_left: self
                 .distinct()

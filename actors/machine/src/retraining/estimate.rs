@@ -18,12 +18,20 @@ pub(super) struct Estimate {
     gains: VecDeque<f64>,
     core_s: f64,
     measured: bool,
+    recovery: f64,
 }
+
+/// Share of what was lost since the last validation that the first retraining is hoped to win back.
+const RECOVERY: f64 = 0.5;
+/// Weight of the last retraining's share in the estimate.
+const RECOVERY_ALPHA: f64 = 0.5;
+/// Less than this lost since the last validation is noise and shows nothing.
+const LOST: f64 = 0.03;
 
 impl Estimate {
     /// `core_s` is per sample and epoch; `least_gain` keeps a tenant whose last retrainings gained nothing from never being tried again.
     pub fn new(prior_gain: f64, least_gain: f64, core_s: f64) -> Estimate {
-        Estimate { prior_gain, least_gain, gains: VecDeque::new(), core_s, measured: false }
+        Estimate { prior_gain, least_gain, gains: VecDeque::new(), core_s, measured: false, recovery: RECOVERY }
     }
 
     pub fn gained(&mut self, gain: f64) {
@@ -41,6 +49,19 @@ impl Estimate {
         }
         let gain = if weights > 0.0 { sum / weights } else { self.prior_gain };
         gain.max(self.least_gain)
+    }
+
+    /// A version of accuracy `before` that once had `once` was retrained to `after`.
+    pub fn recovered(&mut self, once: f64, before: f64, after: f64) {
+        if once - before > LOST {
+            let share = ((after - before) / (once - before)).clamp(0.0, 1.0);
+            self.recovery += RECOVERY_ALPHA * (share - self.recovery);
+        }
+    }
+
+    /// Share of what was lost since the last validation that a retraining wins back.
+    pub fn recovery(&self) -> f64 {
+        self.recovery
     }
 
     /// A run over `work` samples times epochs took `core_s`.
@@ -75,6 +96,16 @@ mod tests {
         assert!(estimate.gain() < 0.1);
         (0..20).for_each(|_| estimate.gained(0.0));
         assert_eq!(estimate.gain(), 0.002);
+    }
+
+    #[test]
+    fn what_was_won_back_is_hoped_for_again() {
+        let mut estimate = Estimate::new(0.05, 0.002, 0.01);
+        assert_eq!(estimate.recovery(), 0.5);
+        (0..8).for_each(|_| estimate.recovered(0.9, 0.7, 0.88));
+        assert!((estimate.recovery() - 0.9).abs() < 0.01);
+        estimate.recovered(0.9, 0.89, 0.2);
+        assert!(estimate.recovery() > 0.85, "a loss within the noise says nothing");
     }
 
     #[test]

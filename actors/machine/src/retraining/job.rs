@@ -106,6 +106,9 @@ impl RetrainingMachine {
         if trained.before > 0.0 || gain == 0.0 {
             self.estimate.gained(gain);
         }
+        if let Some(once) = self.validated.filter(|_| trained.before > 0.0) {
+            self.estimate.recovered(once, trained.before, trained.before + gain);
+        }
     }
 
     pub(super) fn record(&mut self, trained: &Trained, published: Option<u32>) {

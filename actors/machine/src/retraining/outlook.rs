@@ -14,6 +14,7 @@ impl RetrainingMachine {
             due,
             core_s_left: if due { left } else { 0.0 },
             expected_gain: self.estimate.gain(),
+            recovery: self.estimate.recovery(),
             validated: self.validated,
             begun: due && job.begun,
             text: self.text(),

@@ -196,6 +196,8 @@ pub struct RetrainingStatus {
     pub core_s_left: f64,
     /// Gain of accuracy to expect.
     pub expected_gain: f64,
+    /// Share of the way back to the accuracy that was validated last which a retraining goes, 0..1.
+    pub recovery: f64,
     /// Accuracy after the last retraining that was published, at its validation.
     pub validated: Option<f64>,
     /// Whether there is a checkpoint or a running worker to carry over.
