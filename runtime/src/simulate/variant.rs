@@ -67,7 +67,7 @@ enum Kind {
 
 const DAY_S: f64 = 86_400.0;
 
-static KEYS: [Key; 10] = [
+static KEYS: [Key; 11] = [
     Key { name: "preload", kind: Kind::Switch, set: |setup, value| setup.planning.preload = value.switch() },
     Key { name: "hand_over", kind: Kind::Switch, set: |setup, value| setup.planning.hand_over = value.switch() },
     Key { name: "accuracy", kind: Kind::Switch, set: |setup, value| setup.planning.accuracy = value.switch() },
@@ -77,6 +77,11 @@ static KEYS: [Key; 10] = [
     Key { name: "dwell_s", kind: Kind::Number(0.0, DAY_S), set: |setup, value| setup.planning.dwell_s = value.number(0.0) },
     Key { name: "horizon_s", kind: Kind::Number(1.0, 3600.0), set: |setup, value| setup.planning.horizon_s = value.number(0.0) },
     Key { name: "min_gain", kind: Kind::Number(0.0, 1.0), set: |setup, value| setup.planning.min_gain = value.number(0.0) },
+    Key {
+        name: "floor_rps",
+        kind: Kind::Number(0.0, 1e6),
+        set: |setup, value| setup.tenants.iter_mut().for_each(|tenant| tenant.floor_rps = value.number(0.0)),
+    },
     Key { name: "utilisation", kind: Kind::Number(0.01, 1.0), set: |setup, value| setup.planning.utilisation = value.number(1.0) },
 ];
 

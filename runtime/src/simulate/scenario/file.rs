@@ -166,7 +166,7 @@ pub(super) struct TenantEntry {
     pub scale: f64,
     #[serde(default = "one")]
     pub weight: f64,
-    #[serde(default = "one")]
+    #[serde(default)]
     pub floor_rps: f64,
     #[serde(default = "max_batch")]
     pub max_batch: u32,
