@@ -213,3 +213,26 @@ pub fn shifting() -> Case {
         ],
     }
 }
+
+/// More than two windows on two GPUs whose shares are exact as floats, with labels; what there is to know changes once, and models are
+/// retrained on it.
+///
+/// At second 141 the two part, when a retraining ends: not understood yet.
+pub fn drifting() -> Case {
+    let retraining = RetrainingCase { max_samples: 50, epochs: 1, batch: 4, min_gain: 0.2, label_share: 1.0, changes_s: vec![70.4] };
+    let mut case = Case {
+        gpus: vec![Catalog::four_slices("memory", 24_576); 2],
+        cores_per_slice: 0.25,
+        seconds: 140,
+        beyond_window_s: 100.0,
+        retraining: Some(retraining),
+        ..shifting()
+    };
+    let rates: [&[(u64, f64)]; 3] =
+        [&[(60, 3.0), (60, 1.0), (60, 2.0), (60, 1.0)], &[(80, 1.0), (80, 3.0), (80, 1.0)], &[(100, 2.0), (60, 1.0), (80, 2.0)]];
+    for (index, (tenant, rates)) in case.tenants.iter_mut().zip(rates).enumerate() {
+        tenant.arrivals_ms = arrivals(rates, index as u64 + 1, 17 + index as u64);
+        tenant.arrivals_ms.retain(|at| *at < case.seconds * 1000);
+    }
+    case
+}

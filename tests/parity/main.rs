@@ -33,6 +33,11 @@ fn live_and_simulated_decide_the_same_when_demand_shifts() {
 }
 
 #[test]
+fn live_and_simulated_decide_the_same_when_models_are_retrained() {
+    decides_the_same(&case::drifting());
+}
+
+#[test]
 fn the_live_server_decides_the_same_twice() {
     let case = case::shifting();
     let (one, two) = (live::run(&case).log.decisions(), live::run(&case).log.decisions());

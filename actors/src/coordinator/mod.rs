@@ -92,6 +92,9 @@ impl CoordinatorActor {
             tracing::warn!("the last look at the tenants is not over; this second is skipped");
             return;
         }
+        // A window that begins now begins first: what it supersedes is not to be planned for.
+        self.machine.handle_timeout(self.now());
+        self.pump(ctx);
         let look = look(self.parts.tenants.clone(), self.parts.migration.clone());
         let look = tokio::time::timeout(LOOK, look);
         ctx.spawn(look.into_actor(self).map(|seen, actor, ctx| {

@@ -226,6 +226,9 @@ impl<'a> World<'a> {
 /// The coordinator: looks at everything, has plans made and carried out.
 impl World<'_> {
     fn look(&mut self) {
+        // A window that begins now begins first: what it supersedes is not to be planned for.
+        self.coordinator.handle_timeout(self.now);
+        self.pump_coordinator();
         let tenants = (0..self.tenants.len()).map(|index| self.seen(index)).collect();
         let instances = (0..self.setup.gpus.len()).map(|gpu| self.host.inventory(gpu)).collect();
         let tick = Tick { tenants, instances };
