@@ -12,8 +12,11 @@ use migrator::http::TenantFront;
 use migrator::serve::build::{Host, build};
 use migrator::storage::SqliteSamples;
 use migrator_actors::message::{AddSamples, Infer, Sample};
+use migrator_actors::view::View;
 use migrator_device::Device;
 use migrator_models::store::{Manifest, Store, files_of};
+use migrator_solver::Generation;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -21,7 +24,7 @@ use crate::case::Case;
 use crate::device::MemoryDevice;
 use crate::log::Log;
 use crate::weather::Weather;
-use crate::worker::MemoryWorkers;
+use crate::worker::{MemoryWorkers, Swaps, logits};
 
 /// Turns that everybody gets in a round of [`settle`]: more than a message takes from a worker's executor to the coordinator.
 const TURNS: usize = 64;
@@ -32,8 +35,15 @@ const QUIET: u32 = 3;
 /// What came of it.
 pub struct Live {
     pub log: Log,
-    /// Requests answered with a result, by tenant.
+    /// Requests answered with a result, and those answered rightly, by tenant.
     pub served: Vec<u64>,
+    pub right: Vec<u64>,
+    /// Versions in service at the end, by tenant.
+    pub versions: Vec<u32>,
+    /// Lanes that each version was loaded on while they served another, by tenant and version.
+    pub swaps: Swaps,
+    /// What ended the solves, and how often.
+    pub stopped: BTreeMap<String, u32>,
 }
 
 /// Runs the case on the product's own wiring.
@@ -43,21 +53,22 @@ pub fn run(case: &Case) -> Live {
     fill_store(&config);
     let log = Log::default();
     let subscriber = tracing_subscriber::registry().with(log.clone());
-    let served = tracing::subscriber::with_default(subscriber, || {
+    tracing::subscriber::with_default(subscriber, || {
         let runtime =
             || tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_all().start_paused(true).build().unwrap();
-        System::with_tokio_rt(runtime).block_on(serve(case, &config, folder.path()))
-    });
-    Live { log, served }
+        System::with_tokio_rt(runtime).block_on(serve(case, &config, folder.path(), log))
+    })
 }
 
-async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<u64> {
+async fn serve(case: &Case, config: &Config, folder: &Path, log: Log) -> Live {
     let device = Arc::new(MemoryDevice::new(case.gpus()));
     // Loading to measure comes before the server's time begins.
     let loads: u64 = case.tenants.iter().map(|tenant| tenant.load_ms).sum();
     let weather = Weather::new(Instant::now() + Duration::from_millis(loads), case.changes_s());
+    let workers = MemoryWorkers::new(Arc::clone(&device), weather.clone(), case.natures());
+    let swaps = workers.swaps();
     let host = Host {
-        workers: Box::new(MemoryWorkers::new(Arc::clone(&device), weather.clone(), case.natures())),
+        workers: Box::new(workers),
         device: Arc::clone(&device) as Arc<dyn Device>,
         samples: Arc::new(SqliteSamples::open(&folder.join("samples.sqlite"), 1000).unwrap()),
         tenants: Arbiter::current(),
@@ -74,18 +85,35 @@ async fn serve(case: &Case, config: &Config, folder: &Path) -> Vec<u64> {
     for tenant in &case.tenants {
         actix::spawn(label(Arc::clone(&fronts[tenant.name]), case.labels(tenant), start, weather.clone()));
     }
+    let ends = actix::spawn(ends_of_solves(setup.view.clone()));
     sleep_until(start + Duration::from_secs(case.seconds) - Duration::from_millis(1)).await;
     setup.hold().await;
-    let mut served = Vec::new();
+    let versions = setup.view.borrow().tenants.iter().map(|tenant| tenant.version).collect();
+    let mut answered = Vec::new();
     for feed in feeds {
-        served.push(feed.await.unwrap());
+        answered.push(feed.await.unwrap());
     }
     setup.stop().await;
-    served
+    let (served, right) = answered.into_iter().unzip();
+    let swaps = swaps.lock().unwrap().clone();
+    Live { log, served, right, versions, swaps, stopped: ends.await.unwrap() }
 }
 
-/// Sends a tenant's requests; gives how many were answered.
-async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant, device: Arc<MemoryDevice>) -> u64 {
+/// Counts what ended the solves, until the coordinator is gone.
+async fn ends_of_solves(mut view: watch::Receiver<Arc<View>>) -> BTreeMap<String, u32> {
+    let (mut counts, mut last) = (BTreeMap::new(), Generation(0));
+    while view.changed().await.is_ok() {
+        let solved = view.borrow_and_update().solved.clone();
+        if let Some(solved) = solved.filter(|solved| solved.options.generation > last) {
+            last = solved.options.generation;
+            *counts.entry(solved.outcome.report.stopped.clone()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Sends a tenant's requests; gives how many were answered, and how many rightly.
+async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant, device: Arc<MemoryDevice>) -> (u64, u64) {
     let row = Bytes::from(vec![0; 2 * size_of::<f32>()]);
     let mut answers = Vec::new();
     for at in arrivals_ms {
@@ -94,11 +122,14 @@ async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant
         settle(&device).await;
         answers.push(actix::spawn(front.infer(Infer { inputs: vec![row.clone()], rows: 1, arrived, timeout: None })));
     }
-    let mut served = 0;
+    let (mut served, mut right) = (0, 0);
     for answer in answers {
-        served += u64::from(answer.await.unwrap().is_ok());
+        if let Ok(inferred) = answer.await.unwrap() {
+            served += 1;
+            right += u64::from(inferred.output[..] == logits(true));
+        }
     }
-    served
+    (served, right)
 }
 
 /// Sends what is labelled of each second's requests, half a second after its end.

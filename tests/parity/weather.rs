@@ -17,6 +17,11 @@ impl Weather {
         Weather { start, changes: changes_s.iter().map(|&s| Duration::from_secs_f64(s)).collect() }
     }
 
+    /// Whether the coordinator looks at everything right now, which nothing else may coincide with: who is first would be chance.
+    pub fn on_the_beat(&self) -> bool {
+        Instant::now().saturating_duration_since(self.start).subsec_micros() == 0
+    }
+
     /// Changes so far.
     pub fn now(&self) -> u64 {
         let gone = Instant::now().saturating_duration_since(self.start);

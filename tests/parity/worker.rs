@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::case::CLASSES;
 use crate::device::MemoryDevice;
 use crate::train;
 use crate::weather::Weather;
@@ -32,7 +33,6 @@ pub struct Nature {
     pub load: Duration,
     pub curve: Curve,
     pub memory_mib: u64,
-    pub classes: u32,
     /// Core seconds of a sample and epoch of a retraining.
     pub sample_core_s: f64,
 }
@@ -44,11 +44,20 @@ pub struct MemoryWorkers {
     /// By tenant.
     natures: BTreeMap<String, Nature>,
     started: AtomicU32,
+    swaps: Arc<Mutex<Swaps>>,
 }
+
+/// Workers that loaded a version beside another, by tenant and version.
+pub type Swaps = BTreeMap<(String, u32), u32>;
 
 impl MemoryWorkers {
     pub fn new(device: Arc<MemoryDevice>, weather: Weather, natures: BTreeMap<String, Nature>) -> MemoryWorkers {
-        MemoryWorkers { device, weather, natures, started: AtomicU32::new(0) }
+        MemoryWorkers { device, weather, natures, started: AtomicU32::new(0), swaps: Arc::default() }
+    }
+
+    /// Grows while workers load.
+    pub fn swaps(&self) -> Arc<Mutex<Swaps>> {
+        Arc::clone(&self.swaps)
     }
 }
 
@@ -56,14 +65,14 @@ impl Spawn for MemoryWorkers {
     fn spawn(&self, name: &str) -> Spawning {
         let pid = self.started.fetch_add(1, Ordering::Relaxed) + 1;
         let (nature, device) = (self.natures[name].clone(), Arc::clone(&self.device));
-        let weather = self.weather.clone();
+        let (weather, swaps, tenant) = (self.weather.clone(), self.swaps(), name.to_owned());
         let options = SpawnOptions::new("", name);
         Box::pin(async move {
             let (ours, theirs) = tokio::io::duplex(PIPE);
             let (theirs, write) = split(theirs);
             let (answers, outgoing) = mpsc::unbounded_channel();
             tokio::spawn(speak(write, outgoing));
-            let work = Work { pid, nature, device, weather, answers, models: BTreeMap::new(), training: None };
+            let work = Work { pid, tenant, nature, device, weather, swaps, answers, models: BTreeMap::new(), training: None };
             tokio::spawn(work.run(theirs));
             let (read, write) = split(ours);
             Worker::attach(read, write, options).await
@@ -80,9 +89,11 @@ pub type Answers = mpsc::UnboundedSender<Frame<FromWorker>>;
 /// One worker.
 struct Work {
     pid: u32,
+    tenant: String,
     nature: Nature,
     device: Arc<MemoryDevice>,
     weather: Weather,
+    swaps: Arc<Mutex<Swaps>>,
     answers: Answers,
     /// The weather that each loaded version knows.
     models: BTreeMap<ModelKey, u64>,
@@ -133,7 +144,8 @@ impl Work {
                 let pause = Arc::new(Notify::new());
                 self.training = Some((id, Arc::clone(&pause)));
                 let share = self.device.share(self.pid);
-                tokio::spawn(train::run(id, job, self.nature.sample_core_s, share, self.answers.clone(), pause));
+                let (answers, weather) = (self.answers.clone(), self.weather.clone());
+                tokio::spawn(train::run(id, job, self.nature.sample_core_s, share, answers, weather, pause));
             }
             ToWorker::Pause { train } => {
                 if let Some((_, pause)) = self.training.as_ref().filter(|(id, _)| *id == train) {
@@ -152,6 +164,9 @@ impl Work {
 
     fn load(&mut self, id: u64, key: ModelKey, folder: &Path, warm: &[u32]) {
         let took = if self.models.is_empty() { Duration::ZERO } else { self.nature.load };
+        if !self.models.is_empty() {
+            *self.swaps.lock().unwrap().entry((self.tenant.clone(), key.0)).or_default() += 1;
+        }
         self.models.insert(key, known(folder));
         let timings = warm.iter().map(|&batch| (batch, self.nature.curve.core_ms(batch))).collect();
         let loaded = FromWorker::Loaded { load_ms: 0.0, warm_ms: 0.0, timings, memory_mib: self.nature.memory_mib };
@@ -171,6 +186,13 @@ impl Work {
 /// The weather that a version was trained in.
 pub fn known(folder: &Path) -> u64 {
     std::fs::read_to_string(folder.join(WEIGHTS)).unwrap().parse().unwrap()
+}
+
+/// What is answered: class 1, which is right, by whoever knows the weather of the moment, and class 0 by others.
+pub fn logits(right: bool) -> [u8; CLASSES as usize * size_of::<f32>()] {
+    let mut logits = [0; CLASSES as usize * size_of::<f32>()];
+    logits[4..8].copy_from_slice(&f32::from(u8::from(right)).to_le_bytes());
+    logits
 }
 
 /// A span that the clock does not round.
@@ -197,13 +219,10 @@ impl Executors {
             && let Some((id, key, rows)) = self.waiting.pop_front()
         {
             let (took, answers, weather) = (work.time(rows), work.answers.clone(), work.weather.clone());
-            let (model, row) = (work.models[&key], work.nature.classes as usize * size_of::<f32>());
+            let model = work.models[&key];
             self.computing.spawn(async move {
                 sleep(took).await;
-                // Whoever knows the weather of the moment says class 1, which is right.
-                let right: u8 = (model == weather.now()).into();
-                let mut output = vec![0; rows as usize * row];
-                output.chunks_exact_mut(row).for_each(|logits| logits[4..8].copy_from_slice(&f32::from(right).to_le_bytes()));
+                let output = logits(model == weather.now()).repeat(rows as usize);
                 let message = FromWorker::Inferred { rows, compute_us: took.as_micros() as u32 };
                 let _ = answers.send((id, message, Bytes::from(output)));
             });
