@@ -12,11 +12,8 @@ use migrator::http::TenantFront;
 use migrator::serve::build::{Host, build};
 use migrator::storage::SqliteSamples;
 use migrator_actors::message::{AddSamples, Infer, Sample};
-use migrator_actors::view::View;
 use migrator_device::Device;
 use migrator_models::store::{Manifest, Store, files_of};
-use migrator_solver::Generation;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -42,8 +39,6 @@ pub struct Live {
     pub versions: Vec<u32>,
     /// Lanes that each version was loaded on while they served another, by tenant and version.
     pub swaps: Swaps,
-    /// What ended the solves, and how often.
-    pub stopped: BTreeMap<String, u32>,
 }
 
 /// Runs the case on the product's own wiring.
@@ -85,7 +80,6 @@ async fn serve(case: &Case, config: &Config, folder: &Path, log: Log) -> Live {
     for tenant in &case.tenants {
         actix::spawn(label(Arc::clone(&fronts[tenant.name]), case.labels(tenant), start, weather.clone()));
     }
-    let ends = actix::spawn(ends_of_solves(setup.view.clone()));
     sleep_until(start + Duration::from_secs(case.seconds) - Duration::from_millis(1)).await;
     setup.hold().await;
     let versions = setup.view.borrow().tenants.iter().map(|tenant| tenant.version).collect();
@@ -96,20 +90,7 @@ async fn serve(case: &Case, config: &Config, folder: &Path, log: Log) -> Live {
     setup.stop().await;
     let (served, right) = answered.into_iter().unzip();
     let swaps = swaps.lock().unwrap().clone();
-    Live { log, served, right, versions, swaps, stopped: ends.await.unwrap() }
-}
-
-/// Counts what ended the solves, until the coordinator is gone.
-async fn ends_of_solves(mut view: watch::Receiver<Arc<View>>) -> BTreeMap<String, u32> {
-    let (mut counts, mut last) = (BTreeMap::new(), Generation(0));
-    while view.changed().await.is_ok() {
-        let solved = view.borrow_and_update().solved.clone();
-        if let Some(solved) = solved.filter(|solved| solved.options.generation > last) {
-            last = solved.options.generation;
-            *counts.entry(solved.outcome.report.stopped.clone()).or_default() += 1;
-        }
-    }
-    counts
+    Live { log, served, right, versions, swaps }
 }
 
 /// Sends a tenant's requests; gives how many were answered, and how many rightly.

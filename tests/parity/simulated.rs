@@ -1,5 +1,7 @@
 //! The same case in the simulator.
 
+use std::collections::BTreeMap;
+
 use migrator_machine::{MigrationConfig, Time};
 use migrator_mig::Catalog;
 use migrator_models::Curve;
@@ -7,15 +9,36 @@ use migrator_models::curve::CurvePoint;
 use migrator_sim::setup::{Drift, Foresight, Interference, Learning, Planning, Setup, StepTimes, TenantSetup};
 use migrator_sim::{Run, Unwatched, simulate};
 use migrator_solver::forecast::ForecastName;
-use migrator_solver::{Facts, PolicyName, policy};
+use migrator_solver::{Facts, Outcome, Plan, Policy, PolicyName, Problem, ProblemError, SolveOptions, policy};
 
 use crate::case::{Case, TenantCase};
 
-/// Runs the case.
-pub fn run(case: &Case) -> Run {
+/// Runs the case; gives what ended the solves too, and how often.
+pub fn run(case: &Case) -> (Run, BTreeMap<String, u32>) {
     let setup = setup(case);
-    let mut policy = policy(setup.planning.policy, &Facts::default()).unwrap();
-    simulate(&setup, &mut *policy, &mut Unwatched)
+    let policy = policy(setup.planning.policy, &Facts::default()).unwrap();
+    let mut counted = Counted { policy, stopped: BTreeMap::new() };
+    (simulate(&setup, &mut counted, &mut Unwatched), counted.stopped)
+}
+
+/// Counts what ended a policy's solves.
+struct Counted {
+    policy: Box<dyn Policy>,
+    stopped: BTreeMap<String, u32>,
+}
+
+impl Policy for Counted {
+    fn plan(
+        &mut self,
+        problem: &Problem,
+        previous: Option<&Plan>,
+        options: &SolveOptions,
+        elapsed: Option<&mut dyn FnMut() -> f64>,
+    ) -> Result<Outcome, ProblemError> {
+        let outcome = self.policy.plan(problem, previous, options, elapsed)?;
+        *self.stopped.entry(outcome.report.stopped.clone()).or_default() += 1;
+        Ok(outcome)
+    }
 }
 
 /// What the case is to the simulator: steps that take no time, batches that take what the curve says, nothing left to chance.
