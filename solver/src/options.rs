@@ -116,6 +116,9 @@ pub struct SolveOptions {
     pub horizon_s: f64,
     /// Most time the integer program may take, milliseconds of wall time (`microlp` keeps it; the rest of a solve takes a few).
     pub time_limit_ms: u32,
+    /// Most work of the search, in table cells of its dynamic programmes: the same whatever the machine, so that equal inputs give equal plans.
+    /// 1000 cells take about a microsecond.
+    pub work_limit: u64,
     /// Relative gap at which the integer program may stop.
     pub mip_gap: f32,
     /// Hysteresis: a change that takes an instance away from its task must gain this share of what keeping everything is worth. Above `mip_gap`, or two solves of one problem
@@ -142,6 +145,7 @@ impl Default for SolveOptions {
             policy: PolicyName::Migrator,
             horizon_s: 300.0,
             time_limit_ms: 250,
+            work_limit: 15_000_000,
             mip_gap: 0.003,
             min_gain: 0.005,
             fill: true,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use migrator_mig::{Catalog, Facet, Geometry, Partition, ProfileId, Site, decomposes, facets};
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Problem;
+use crate::problem::{GpuState, Problem};
 
 /// Index of a [`Kind`] in [`Shape::kinds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub(crate) struct Class {
     pub partitions: Vec<Partition>,
     /// Counts by profile of each of those partitions, pinned sites left out.
     pub counts: Vec<Vec<u32>>,
+    /// How many instances of each profile fit beside each of those partitions.
+    pub beside: Vec<Vec<u32>>,
     /// What one GPU's counts obey; n GPUs together, n times as much.
     pub facets: Vec<Facet>,
     /// Whether the facets alone decide what the class holds.
@@ -67,7 +69,11 @@ pub(crate) struct Class {
 }
 
 /// What the GPUs of a problem can be cut into.
+#[derive(Clone, Debug)]
 pub(crate) struct Shape {
+    /// What it follows from: the catalogs, and each GPU's model and pinned sites.
+    catalogs: Vec<Catalog>,
+    gpus: Vec<(usize, Vec<Site>)>,
     classes: Vec<Class>,
     /// Class of each GPU.
     of: Vec<usize>,
@@ -77,12 +83,11 @@ pub(crate) struct Shape {
 
 impl Shape {
     pub fn new(problem: &Problem) -> Shape {
-        let mut shape = Shape { classes: Vec::new(), of: Vec::new(), kinds: Vec::new(), rows: Vec::new() };
-        for (gpu, state) in problem.gpus.iter().enumerate() {
-            let mut pinned: Vec<Site> = state.instances.iter().filter(|old| old.pinned).map(|old| old.site).collect();
-            pinned.sort();
-            let known = shape.classes.iter().position(|class| class.model == state.model && class.pinned == pinned);
-            let class = known.unwrap_or_else(|| shape.add(problem, state.model, pinned));
+        let catalogs = problem.models.iter().map(|model| model.catalog.clone()).collect();
+        let mut shape = Shape { catalogs, gpus: gpus(problem), classes: Vec::new(), of: Vec::new(), kinds: Vec::new(), rows: Vec::new() };
+        for (gpu, (model, pinned)) in shape.gpus.clone().into_iter().enumerate() {
+            let known = shape.classes.iter().position(|class| class.model == model && class.pinned == pinned);
+            let class = known.unwrap_or_else(|| shape.add(problem, model, pinned));
             shape.classes[class].gpus.push(gpu);
             shape.of.push(class);
         }
@@ -95,7 +100,8 @@ impl Shape {
 
     /// The kinds alone, for valuing plans: what fits is not known, so nothing does. No partition is listed, of which some catalogs have too many.
     pub fn kinds_of(problem: &Problem) -> Shape {
-        let mut shape = Shape { classes: Vec::new(), of: Vec::new(), kinds: Vec::new(), rows: Vec::new() };
+        let mut shape =
+            Shape { catalogs: Vec::new(), gpus: Vec::new(), classes: Vec::new(), of: Vec::new(), kinds: Vec::new(), rows: Vec::new() };
         for (gpu, state) in problem.gpus.iter().enumerate() {
             let known = shape.classes.iter().position(|class| class.model == state.model);
             let class = known.unwrap_or_else(|| {
@@ -109,6 +115,11 @@ impl Shape {
             shape.of.push(class);
         }
         shape
+    }
+
+    /// Whether it is this problem's as well: it holds whatever the tenants do.
+    pub fn suits(&self, problem: &Problem) -> bool {
+        self.gpus == gpus(problem) && self.catalogs.iter().eq(problem.models.iter().map(|model| &model.catalog))
     }
 
     fn add(&mut self, problem: &Problem, model: usize, pinned: Vec<Site>) -> usize {
@@ -166,6 +177,28 @@ impl Shape {
     }
 }
 
+/// Model and pinned sites of every GPU.
+fn gpus(problem: &Problem) -> Vec<(usize, Vec<Site>)> {
+    let gpu = |state: &GpuState| {
+        let mut pinned: Vec<Site> = state.instances.iter().filter(|old| old.pinned).map(|old| old.site).collect();
+        pinned.sort();
+        (state.model, pinned)
+    };
+    problem.gpus.iter().map(gpu).collect()
+}
+
+/// How many instances of a profile fit beside a partition, of these free sites by start.
+fn fit_beside(sites: &[Site], partition: &Partition, profile: ProfileId) -> u32 {
+    let (mut end, mut count) = (0, 0);
+    for site in sites.iter().filter(|site| site.profile == profile) {
+        let clear = site.placement.start >= end && !partition.sites().iter().any(|other| other.placement.overlaps(site.placement));
+        if clear {
+            (end, count) = (site.placement.end(), count + 1);
+        }
+    }
+    count
+}
+
 impl Class {
     fn new(catalog: &Catalog, model: usize, pinned: Vec<Site>, first: u16) -> Class {
         let free = catalog.partitions_around(&pinned);
@@ -177,7 +210,9 @@ impl Class {
         let partitions = if pinned.is_empty() { free } else { free.iter().filter_map(whole).collect() };
         let sites = catalog.sites_around(&pinned);
         let profiles = catalog.profiles.len();
-        Class { model, pinned, gpus: Vec::new(), profiles, sites, partitions, counts, facets, exact: false, maximal, first }
+        let fit = |partition: &Partition| catalog.profile_ids().map(|profile| fit_beside(&sites, partition, profile)).collect();
+        let beside = partitions.iter().map(fit).collect();
+        Class { model, pinned, gpus: Vec::new(), profiles, sites, partitions, counts, beside, facets, exact: false, maximal, first }
     }
 
     /// A class of which only the kinds are known.
@@ -191,6 +226,7 @@ impl Class {
             sites: Vec::new(),
             partitions: Vec::new(),
             counts: Vec::new(),
+            beside: Vec::new(),
             facets: vec![none],
             exact: true,
             maximal: Vec::new(),

@@ -49,6 +49,8 @@ pub fn solve_timed(
 #[derive(Clone, Debug, Default)]
 pub struct Planner {
     warm: Option<Warm>,
+    /// What the GPUs can be cut into: the same from solve to solve, and a third of the time of most.
+    shape: Option<Shape>,
 }
 
 impl Planner {
@@ -68,7 +70,7 @@ impl Planner {
 
     /// Forgets the last solve.
     pub fn reset(&mut self) {
-        self.warm = None;
+        *self = Planner::default();
     }
 
     /// Solves from what the last solve left; without a clock when `elapsed` is `None`.
@@ -84,7 +86,7 @@ impl Planner {
     ) -> Result<Outcome, ProblemError> {
         check(problem, previous, options)?;
         let view = View::new(problem, options);
-        let shape = Shape::new(problem);
+        let shape = self.shape.take().filter(|shape| shape.suits(problem)).unwrap_or_else(|| Shape::new(problem));
         let mut search = Search::new(&view, &shape, options);
         match options.policy {
             PolicyName::Migrator => search.ilp(&mut self.warm, elapsed),
@@ -94,7 +96,9 @@ impl Planner {
             // Whoever else the name stands for, this planner is asked to leave everything alone.
             _ => {}
         }
-        Ok(search.choose())
+        let outcome = search.choose();
+        self.shape = Some(shape);
+        Ok(outcome)
     }
 }
 

@@ -109,6 +109,8 @@ struct Search<'a> {
     /// Highest bound of a node that was not split.
     pruned: f64,
     looked_at: usize,
+    /// Cells of the dynamic programmes filled so far.
+    work: u64,
     stopped: &'static str,
     dice: u64,
 }
@@ -142,6 +144,7 @@ impl<'a> Search<'a> {
             nodes: 0,
             pruned: f64::NEG_INFINITY,
             looked_at: 0,
+            work: 0,
             stopped: "iterations",
             dice: 7,
         }
@@ -152,6 +155,7 @@ impl<'a> Search<'a> {
         let mut primal = Primal { tables: self.tables, rows, most: &most, scratch: Scratch::default(), dice: Dice(self.dice) };
         let done = work(&mut primal, &mut self.dual);
         self.dice = primal.dice.0;
+        self.work += primal.scratch.work;
         done
     }
 
@@ -210,23 +214,24 @@ impl<'a> Search<'a> {
         self.dual.bound - self.value() <= f64::from(self.options.mip_gap) * self.value().abs().max(1e-6)
     }
 
-    /// Whether to stop, and why is noted: the gap is closed or the time is up.
+    /// Whether to stop, and why is noted: the gap is closed, the time is up, or enough was done.
     fn over(&mut self, elapsed: &mut dyn FnMut() -> f64) -> bool {
         if self.closed() {
             self.stopped = "gap";
             return true;
         }
-        let late = elapsed() * 1000.0 >= f64::from(self.options.time_limit_ms);
-        if late {
-            self.stopped = "time";
+        let (late, worked) = (elapsed() * 1000.0 >= f64::from(self.options.time_limit_ms), self.work >= self.options.work_limit);
+        if late || worked {
+            self.stopped = if late { "time" } else { "work" };
         }
-        late
+        late || worked
     }
 
     fn iterate(&mut self, elapsed: &mut dyn FnMut() -> f64) {
         let mut scratch = Scratch::default();
         while self.iterations < ITERATIONS {
             let (bound, columns) = self.dual.price(self.tables, &[], &mut scratch);
+            self.work += std::mem::take(&mut scratch.work);
             self.iterations += 1;
             self.looked_at += columns.len();
             columns.iter().enumerate().for_each(|(tenant, column)| remember(&mut self.seen[tenant], column));
@@ -299,6 +304,7 @@ impl<'a> Search<'a> {
     fn visit(&mut self, node: &Node, open: &mut Vec<Node>, scratch: &mut Scratch) {
         let enough = self.value() + f64::from(self.options.mip_gap) * self.value().abs();
         let explored = explore(self.tables, &self.dual, node, self.value(), enough, scratch);
+        self.work += std::mem::take(&mut scratch.work);
         self.nodes += 1;
         self.looked_at += explored.recent.len() * self.tables.len();
         for columns in &explored.recent {

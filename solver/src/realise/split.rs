@@ -28,7 +28,7 @@ pub(super) fn split<'a>(worth: &Worth<'a>, class: usize) -> Option<Vec<(usize, &
     }
     let quota = |key: &(Task, KindId)| worth.need.get(key).copied().unwrap_or(0);
     first.extend(scarce.iter().map(quota));
-    let rooms: Vec<f64> = of.partitions.iter().map(|partition| worth.room(of, partition)).collect();
+    let rooms: Vec<f64> = (0..of.partitions.len()).map(|partition| worth.room(of, partition)).collect();
     let choices: Vec<Vec<Choice>> = of.gpus.iter().map(|&gpu| choices(worth, of, gpu, &scarce, &rooms)).collect();
     let chosen = Search::new(of, &choices, first).run()?;
     Some(of.gpus.iter().zip(chosen).zip(&choices).map(|((&gpu, chosen), choices)| (gpu, choices[chosen].partition)).collect())

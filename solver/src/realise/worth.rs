@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use migrator_mig::{Partition, ProfileId};
-
 use super::Need;
 use crate::problem::{InstanceState, Task, TaskKind};
 use crate::shape::{Class, Kind, KindId, Shape};
@@ -130,14 +128,14 @@ impl<'a> Worth<'a> {
         -SPARE * (1.0 + stays)
     }
 
-    /// How well the slices that a partition leaves free suit what comes, 0 to [`ROOM`].
-    pub fn room(&self, class: &Class, partition: &Partition) -> f64 {
+    /// How well the slices that the partition of this index leaves free suit what comes, 0 to [`ROOM`].
+    pub fn room(&self, class: &Class, partition: usize) -> f64 {
         let catalog = &self.view.problem.models[class.model].catalog;
         let (mut score, mut most, mut slices, mut all) = (0.0, 0.0, 0.0, 0.0);
         for profile in catalog.profile_ids() {
             let size = f64::from(catalog.profile(profile).compute_slices);
             let ahead = self.ahead[class.kind(profile).index()];
-            let (room, whole) = (f64::from(free(class, partition, profile)), f64::from(class.most(profile)));
+            let (room, whole) = (f64::from(class.beside[partition][profile.index()]), f64::from(class.most(profile)));
             score += size * room.min(ahead);
             most += size * ahead;
             slices += size * room;
@@ -146,16 +144,4 @@ impl<'a> Worth<'a> {
         let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
         ROOM * (0.8 * share(score, most) + 0.2 * share(slices, all))
     }
-}
-
-/// How many instances of a profile fit beside a partition.
-fn free(class: &Class, partition: &Partition, profile: ProfileId) -> u32 {
-    let (mut end, mut count) = (0, 0);
-    for site in class.sites.iter().filter(|site| site.profile == profile) {
-        let clear = site.placement.start >= end && !partition.sites().iter().any(|other| other.placement.overlaps(site.placement));
-        if clear {
-            (end, count) = (site.placement.end(), count + 1);
-        }
-    }
-    count
 }
