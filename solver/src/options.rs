@@ -126,6 +126,8 @@ pub struct SolveOptions {
     pub min_gain: f64,
     /// Whether slices that nobody needs go to the inference with the least headroom when nothing in force has to yield.
     pub fill: bool,
+    /// Whether the report says why other things are not done. It decides nothing, but to value what was declined costs more than a cheap solve.
+    pub explain: bool,
 }
 
 impl SolveOptions {
@@ -149,6 +151,7 @@ impl Default for SolveOptions {
             mip_gap: 0.003,
             min_gain: 0.005,
             fill: true,
+            explain: true,
         }
     }
 }

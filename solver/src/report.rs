@@ -37,6 +37,8 @@ pub(crate) struct Story<'a> {
     pub put_off: Option<&'a Plan>,
     /// What the planner says of its own work.
     pub effort: Effort,
+    /// See [`SolveOptions::explain`](crate::SolveOptions).
+    pub explain: bool,
 }
 
 /// What the planner says of its own work.
@@ -75,9 +77,9 @@ pub(crate) fn report(story: Story<'_>) -> Report {
         worth_it: story.worth_it,
         tenants: tenants(view, shape, plan, value),
         changes: reason::changes(&story),
-        declined: declined::declined(&story),
-        binding: scarce::scarce(view, shape, &story.effort.prices),
-        runner_up: rival::runner_up(&story),
+        declined: if story.explain { declined::declined(&story) } else { Vec::new() },
+        binding: if story.explain { scarce::scarce(view, shape, &story.effort.prices) } else { Vec::new() },
+        runner_up: if story.explain { rival::runner_up(&story) } else { None },
         reason: story.reason,
         stopped: story.effort.stopped,
     }

@@ -203,7 +203,9 @@ impl<'a> Search<'a> {
         let grown = greedy(self.view, self.shape, &held(self.view, self.shape));
         let anew = greedy(self.view, self.shape, &Need::new());
         self.candidate(&grown, None, SolveStatus::Greedy);
-        self.candidate(&anew, None, SolveStatus::Greedy);
+        if anew != grown {
+            self.candidate(&anew, None, SolveStatus::Greedy);
+        }
     }
 
     fn exhaustive(&mut self) {
@@ -273,6 +275,7 @@ impl<'a> Search<'a> {
             bound: bound.unwrap_or(f64::INFINITY),
             put_off,
             effort,
+            explain: options.explain,
         });
         Outcome { plan: chosen.plan.clone(), report }
     }

@@ -283,7 +283,9 @@ impl World<'_> {
             Err("the solver was told to fail".to_owned())
         } else {
             self.record.run.solves += 1;
-            self.policy.plan(problem, previous, options, None).map_err(|error| error.to_string())
+            // Nobody reads why not.
+            let options = SolveOptions { explain: false, ..options.clone() };
+            self.policy.plan(problem, previous, &options, None).map_err(|error| error.to_string())
         };
         let result = result.map(|mut outcome| {
             if !self.setup.planning.hand_over {

@@ -107,6 +107,7 @@ fn outcome(problem: &Problem, options: &SolveOptions, plan: Plan, when: &str) ->
         bound: f64::INFINITY,
         put_off: None,
         effort: Effort::default(),
+        explain: options.explain,
     });
     Outcome { plan, report }
 }
