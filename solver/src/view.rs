@@ -26,6 +26,9 @@ pub(crate) struct View<'a> {
     pub demand: Vec<Vec<f64>>,
     /// The same by tenant and scenario: probability and requests/s by slot.
     pub scenarios: Vec<Vec<(f64, Vec<f64>)>>,
+    /// Highest requests/s over the horizon in any scenario, and the mean of the expectation, by tenant.
+    peak: Vec<f64>,
+    mean: Vec<f64>,
     /// Second from now at which a better model is worth nothing any more.
     pub worth_until: f64,
     /// Most that any instance answers per second, by its tenant's weight.
@@ -39,7 +42,8 @@ impl<'a> View<'a> {
         let most = options.horizon_s.clamp(1.0, LONGEST_S);
         let horizon = problem.window_left_s.max(SolveOptions::MIN_HORIZON_S).min(most).ceil() as usize;
         let worth_until = (problem.window_left_s + problem.beyond_window_s).max(horizon as f64);
-        let mut view = View { problem, horizon, demand: Vec::new(), scenarios: Vec::new(), worth_until, dearest: 0.0, ends: Vec::new() };
+        let (demand, scenarios, peak, mean) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut view = View { problem, horizon, demand, scenarios, peak, mean, worth_until, dearest: 0.0, ends: Vec::new() };
         view.ends = view.anchored();
         view.dearest = view
             .inferences()
@@ -50,6 +54,9 @@ impl<'a> View<'a> {
         };
         view.scenarios = problem.tenants.iter().map(scenarios).collect();
         view.demand = view.scenarios.iter().map(|scenarios| expected(scenarios, horizon)).collect();
+        let highest = |scenarios: &Vec<(f64, Vec<f64>)>| scenarios.iter().flat_map(|(_, rps)| rps).copied().fold(0.0, f64::max);
+        view.peak = view.scenarios.iter().map(highest).collect();
+        view.mean = view.tenants().map(|(id, _)| view.mean_demand(id, 0, horizon)).collect();
         view
     }
 
@@ -160,7 +167,7 @@ impl<'a> View<'a> {
 
     /// Highest demand over the horizon in any scenario, requests/s.
     pub fn peak_demand(&self, id: TenantId) -> f64 {
-        self.scenarios[id.index()].iter().flat_map(|(_, rps)| rps).copied().fold(0.0, f64::max)
+        self.peak[id.index()]
     }
 
     /// Seconds to make a task ready outside any instance, while the old owners serve; 0 without preloading.
@@ -213,7 +220,7 @@ impl<'a> View<'a> {
 
     /// Arrivals beyond the horizon for which a version published at `from_s` is still worth its gain.
     pub fn tail_arrivals(&self, id: TenantId, from_s: f64) -> f64 {
-        self.mean_demand(id, 0, self.horizon) * (self.worth_until - from_s.max(self.horizon as f64)).max(0.0)
+        self.mean[id.index()] * (self.worth_until - from_s.max(self.horizon as f64)).max(0.0)
     }
 
     /// Capacity of a tenant's pinned instances, requests/s.

@@ -51,8 +51,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub fn new(view: &View, shape: &Shape, id: TenantId, extra: &[Vec<u32>]) -> Table {
-        let held: Vec<u32> = shape.kind_ids().map(|kind| held_now(view, shape, id, kind)).collect();
-        let builder = Builder { view, shape, id, bundles: bundles(view, shape, id, &held, extra), held };
+        let builder = Builder::new(view, shape, id, extra);
         let prefix = builder.prefix();
         let options = builder.options();
         let worth = [view.answer_worth(id), view.tenant(id).weight * (view.tenant(id).accuracy + view.accuracy_gain(id))];
@@ -60,7 +59,7 @@ impl Table {
             served: builder.served(&prefix),
             charge: builder.charges(),
             first: builder.first(),
-            loss: builder.losses(),
+            loss: builder.losses(&prefix),
             mixed: options.iter().flat_map(|(option, finish_s)| builder.mixed(&prefix, option.end, *finish_s, worth)).collect(),
             tail: options.iter().map(|(option, _)| option.tail as f32).collect(),
             finish: options.iter().map(|(_, finish_s)| *finish_s).collect(),
@@ -90,9 +89,24 @@ struct Builder<'a> {
     id: TenantId,
     bundles: Vec<Bundle>,
     held: Vec<u32>,
+    /// Requests/s by kind.
+    rates: Vec<f64>,
+    /// What yields serves until its heir, whoever that is, has been preloaded: at least this long, in seconds.
+    yields_after_s: f64,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(view: &'a View<'a>, shape: &'a Shape, id: TenantId, extra: &[Vec<u32>]) -> Builder<'a> {
+        let held: Vec<u32> = shape.kind_ids().map(|kind| held_now(view, shape, id, kind)).collect();
+        let tasks = view.tenants().flat_map(|(id, state)| {
+            let due = state.retraining.as_ref().map(|_| Task::retraining(id));
+            [Some(Task::inference(id)), due].into_iter().flatten()
+        });
+        let yields_after_s = tasks.map(|task| view.preload_s(task)).reduce(f64::min).unwrap_or(0.0);
+        let rates = shape.kinds().iter().map(|kind| view.rate(id, kind.model, kind.profile)).collect();
+        Builder { view, shape, id, bundles: bundles(view, shape, id, &held, extra), held, rates, yields_after_s }
+    }
+
     fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
         let ends = self.view.ends.clone();
         (0..ends.len()).map(move |b| (b, if b == 0 { 0 } else { ends[b - 1] }, ends[b]))
@@ -106,10 +120,15 @@ impl Builder<'_> {
     /// Answers of every bundle up to second t: [t][m], in f64, for differences of it are used.
     fn prefix(&self) -> Vec<f64> {
         let m = self.bundles.len();
+        let rps: Vec<f64> = self.bundles.iter().map(|bundle| bundle.rps).collect();
         let mut prefix = vec![0.0; (self.view.horizon + 1) * m];
         for t in 0..self.view.horizon {
-            for (index, bundle) in self.bundles.iter().enumerate() {
-                prefix[(t + 1) * m + index] = prefix[t * m + index] + self.answers(t, bundle.rps);
+            let (before, after) = prefix.split_at_mut((t + 1) * m);
+            let after = &mut after[..m];
+            after.copy_from_slice(&before[t * m..]);
+            for (probability, demand) in &self.view.scenarios[self.id.index()] {
+                let demand = demand[t];
+                after.iter_mut().zip(&rps).for_each(|(sum, &rps)| *sum += probability * if demand < rps { demand } else { rps });
             }
         }
         prefix
@@ -138,8 +157,7 @@ impl Builder<'_> {
     }
 
     fn rate(&self, kind: usize) -> f64 {
-        let Kind { model, profile, .. } = self.shape.kinds()[kind];
-        self.view.rate(self.id, model, profile)
+        self.rates[kind]
     }
 
     /// Starts of `more` instances by kind are charged, in answers of the model in service.
@@ -150,13 +168,8 @@ impl Builder<'_> {
         more.iter().enumerate().map(charge).sum::<f64>() / worth
     }
 
-    /// What yields serves until its heir, whoever that is, has been preloaded: at least this long.
     fn yields_s(&self, begin: usize) -> f64 {
-        let tasks = self.view.tenants().flat_map(|(id, state)| {
-            let due = state.retraining.as_ref().map(|_| Task::retraining(id));
-            [Some(Task::inference(id)), due].into_iter().flatten()
-        });
-        tasks.map(|task| self.view.preload_s(task)).reduce(f64::min).unwrap_or(0.0) + begin as f64
+        self.yields_after_s + begin as f64
     }
 
     /// Requests/s of what `old` holds and `new` does not.
@@ -212,28 +225,70 @@ impl Builder<'_> {
         self.bundles.iter().map(|bundle| lost(bundle) as f32).collect()
     }
 
-    fn losses(&self) -> Vec<f32> {
+    fn losses(&self, prefix: &[f64]) -> Vec<f32> {
         let m = self.bundles.len();
         let mut losses = vec![0.0; self.view.ends.len() * m * m];
-        let pairs: Vec<(usize, usize)> = (0..m).flat_map(|from| (0..m).map(move |to| (from, to))).collect();
-        for &(from, to) in &pairs {
+        let peaks = self.peaks();
+        for (from, to) in (0..m).flat_map(|from| (0..m).map(move |to| (from, to))).filter(|(from, to)| from != to) {
             let (old, new) = (&self.bundles[from], &self.bundles[to]);
             let more: Vec<u32> = new.counts.iter().zip(&old.counts).map(|(n, o)| n.saturating_sub(*o)).collect();
-            let starts: Vec<usize> = (0..more.len()).filter(|&kind| more[kind] > 0).collect();
-            let (charge, leaving) = (self.start_charges(&more), self.leaving(&old.counts, &new.counts));
-            for (block, begin, end) in self.blocks().skip(1) {
-                let started = starts.iter().map(|&kind| (self.rate(kind) * f64::from(more[kind]), self.ready_s(kind, begin)));
-                let mut missing: Vec<(f64, f64)> = started.collect();
-                if block == 1 {
-                    missing.extend(self.still_warming(&old.counts, &new.counts).into_iter().filter(|(_, ready_s)| *ready_s > begin as f64));
-                }
-                let leaving = if self.yields_s(0) > 0.0 { leaving } else { 0.0 };
-                let nothing = missing.is_empty() && leaving <= 0.0;
-                let lost = if nothing { 0.0 } else { self.lost(begin, end, new.rps, &missing, (leaving, self.yields_s(begin))) };
+            let charge = self.start_charges(&more);
+            let there = self.there(&old.counts, new, &more);
+            for (block, begin, end) in self.blocks().skip(2) {
+                let lost = self.lost_to(&prefix[begin * m + to..], &peaks, (begin, end), &there);
                 losses[(block * m + from) * m + to] = (lost + charge) as f32;
             }
         }
+        self.second(&mut losses);
         losses
+    }
+
+    /// Losses of changing in block 1, which may come before what block 0 started, or what is starting now, is ready.
+    fn second(&self, losses: &mut [f32]) {
+        let Some((_, begin, end)) = self.blocks().nth(1) else { return };
+        let m = self.bundles.len();
+        for (from, to) in (0..m).flat_map(|from| (0..m).map(move |to| (from, to))) {
+            let (old, new) = (&self.bundles[from], &self.bundles[to]);
+            let more: Vec<u32> = new.counts.iter().zip(&old.counts).map(|(n, o)| n.saturating_sub(*o)).collect();
+            let started = (0..more.len()).filter(|&kind| more[kind] > 0);
+            let started = started.map(|kind| (self.rate(kind) * f64::from(more[kind]), self.ready_s(kind, begin)));
+            let mut missing: Vec<(f64, f64)> = started.collect();
+            missing.extend(self.still_warming(&old.counts, &new.counts).into_iter().filter(|(_, ready_s)| *ready_s > begin as f64));
+            let leaving = if self.yields_s(0) > 0.0 { self.leaving(&old.counts, &new.counts) } else { 0.0 };
+            let nothing = missing.is_empty() && leaving <= 0.0;
+            let lost = if nothing { 0.0 } else { self.lost(begin, end, new.rps, &missing, (leaving, self.yields_s(begin))) };
+            losses[(m + from) * m + to] = (lost + self.start_charges(&more)) as f32;
+        }
+    }
+
+    /// Highest demand of any scenario by second.
+    fn peaks(&self) -> Vec<f64> {
+        let highest = |t: usize| self.view.scenarios[self.id.index()].iter().map(|(_, demand)| demand[t]).fold(0.0, f64::max);
+        (0..self.view.horizon).map(highest).collect()
+    }
+
+    /// Requests/s of the first seconds of a block that changes from `old` to `new`: the same in every block after the first two.
+    fn there(&self, old: &[u32], new: &Bundle, more: &[u32]) -> Vec<f64> {
+        let starts =
+            || more.iter().enumerate().filter(|(_, n)| **n > 0).map(|(kind, &n)| (self.rate(kind) * f64::from(n), self.ready_s(kind, 0)));
+        let leaving = if self.yields_after_s > 0.0 { self.leaving(old, &new.counts) } else { 0.0 };
+        let until_s = if leaving > 0.0 { self.yields_after_s } else { 0.0 };
+        let last = starts().map(|(_, ready_s)| ready_s).fold(until_s, f64::max).ceil() as usize;
+        let there = |t: usize| {
+            let absent: f64 = starts().map(|(rps, ready_s)| rps * (ready_s - t as f64).clamp(0.0, 1.0)).sum();
+            (new.rps - absent + leaving * (self.yields_after_s - t as f64).clamp(0.0, 1.0)).max(0.0)
+        };
+        (0..last).map(there).collect()
+    }
+
+    /// Answers lost in the first seconds of a block; `full` is the new bundle's column of the prefix from the block's first second on.
+    fn lost_to(&self, full: &[f64], peaks: &[f64], (begin, end): (usize, usize), there: &[f64]) -> f64 {
+        let m = self.bundles.len();
+        let seconds = there.len().min(end - begin);
+        let demand = &self.view.demand[self.id.index()];
+        let answers = |(&rps, t): (&f64, usize)| if rps >= peaks[t] { demand[t] } else { self.answers(t, rps) };
+        let answered: f64 = there[..seconds].iter().zip(begin..).map(answers).sum();
+        full[seconds * m] - full[0] - answered
     }
 
     /// Block 0 may be shorter than a warm-up: what it started, and what was starting before, may not be ready in block 1.
