@@ -10,20 +10,42 @@ use crate::view::View;
 /// Starts from `held`; what is held is never given up.
 pub(crate) fn greedy(view: &View, shape: &Shape, held: &Need) -> Need {
     let mut need = held.clone();
+    // What one tenant is given changes no other's gain.
+    let mut offers: Vec<Vec<Offer>> = view.tenants().map(|(id, _)| offers_of(view, shape, &need, id)).collect();
     loop {
-        let mut best: Option<(f64, Task, KindId)> = None;
-        for (task, kind) in candidates(view, shape, &need) {
-            let Kind { model, profile, .. } = shape.kind(kind);
-            let slices = f64::from(view.problem.models[model].catalog.profile(profile).compute_slices.max(1));
-            let density = gain(view, shape, &need, task, kind) / slices;
-            let better = best.is_none_or(|(most, _, _)| density > most);
-            if density > 1e-9 && better && shape.fits(&with(shape, &need, kind)) {
-                best = Some((density, task, kind));
+        let mut best: Option<&Offer> = None;
+        for offer in offers.iter().flatten() {
+            let better = best.is_none_or(|most| offer.density > most.density);
+            if offer.density > 1e-9 && better && shape.fits(&with(shape, &need, offer.kind)) {
+                best = Some(offer);
             }
         }
-        let Some((_, task, kind)) = best else { return need };
+        let Some(&Offer { task, kind, .. }) = best else { return need };
         *need.entry((task, kind)).or_insert(0) += 1;
+        offers[task.tenant.index()] = offers_of(view, shape, &need, task.tenant);
     }
+}
+
+/// One instance more, and what it gains per compute slice.
+struct Offer {
+    task: Task,
+    kind: KindId,
+    density: f64,
+}
+
+fn offers_of(view: &View, shape: &Shape, need: &Need, id: TenantId) -> Vec<Offer> {
+    let capacity = capacity(view, shape, need, id);
+    let before = served(view, id, capacity);
+    let offer = |(task, kind): (Task, KindId)| {
+        let Kind { model, profile, .. } = shape.kind(kind);
+        let slices = f64::from(view.problem.models[model].catalog.profile(profile).compute_slices.max(1));
+        let gain = match task.kind {
+            TaskKind::Inference => inference_gain(view, id, capacity, before, view.kind_rate(shape, id, kind)),
+            TaskKind::Retraining => retraining_gain(view, shape, id, kind),
+        };
+        Offer { task, kind, density: gain / slices }
+    };
+    candidates(view, shape, need, id).into_iter().map(offer).collect()
 }
 
 /// What is in force and not pinned, as counts; tasks that no longer fit or are no longer due are left out.
@@ -45,16 +67,13 @@ pub(crate) fn held(view: &View, shape: &Shape) -> Need {
     need
 }
 
-fn candidates(view: &View, shape: &Shape, need: &Need) -> Vec<(Task, KindId)> {
-    let mut candidates = Vec::new();
-    for (id, _) in view.tenants() {
-        let serves = shape.kind_ids().filter(|&kind| view.kind_rate(shape, id, kind) > 0.0);
-        candidates.extend(serves.map(|kind| (Task::inference(id), kind)));
-        let task = Task::retraining(id);
-        if !need.keys().any(|(held, _)| *held == task) && view.running(id).is_none_or(|(_, old)| !old.pinned) {
-            let fits = |kind: &KindId| view.retraining_s(id, shape.kind(*kind).model, shape.kind(*kind).profile).is_some();
-            candidates.extend(shape.kind_ids().filter(fits).map(|kind| (task, kind)));
-        }
+fn candidates(view: &View, shape: &Shape, need: &Need, id: TenantId) -> Vec<(Task, KindId)> {
+    let serves = shape.kind_ids().filter(|&kind| view.kind_rate(shape, id, kind) > 0.0);
+    let mut candidates: Vec<(Task, KindId)> = serves.map(|kind| (Task::inference(id), kind)).collect();
+    let task = Task::retraining(id);
+    if !need.keys().any(|(held, _)| *held == task) && view.running(id).is_none_or(|(_, old)| !old.pinned) {
+        let fits = |kind: &KindId| view.retraining_s(id, shape.kind(*kind).model, shape.kind(*kind).profile).is_some();
+        candidates.extend(shape.kind_ids().filter(fits).map(|kind| (task, kind)));
     }
     candidates
 }
@@ -68,18 +87,12 @@ fn with(shape: &Shape, need: &Need, kind: KindId) -> Vec<u32> {
     counts
 }
 
-fn gain(view: &View, shape: &Shape, need: &Need, task: Task, kind: KindId) -> f64 {
-    let id = task.tenant;
-    match task.kind {
-        TaskKind::Inference => {
-            let (capacity, rate) = (capacity(view, shape, need, id), view.kind_rate(shape, id, kind));
-            let (before, after) = (served(view, id, capacity), served(view, id, capacity + rate));
-            // Below its floor a tenant comes before all others.
-            let floor = (view.floor(id) - capacity).max(0.0).min(rate) * view.floor_charge(id);
-            view.answer_worth(id) * (after - before) + floor * view.horizon as f64 - crate::evaluate::start_charge(view, id, rate)
-        }
-        TaskKind::Retraining => retraining_gain(view, shape, id, kind),
-    }
+/// What `rate` more gains a tenant that has `capacity` and serves `before` with it.
+fn inference_gain(view: &View, id: TenantId, capacity: f64, before: f64, rate: f64) -> f64 {
+    let after = served(view, id, capacity + rate);
+    // Below its floor a tenant comes before all others.
+    let floor = (view.floor(id) - capacity).max(0.0).min(rate) * view.floor_charge(id);
+    view.answer_worth(id) * (after - before) + floor * view.horizon as f64 - crate::evaluate::start_charge(view, id, rate)
 }
 
 fn retraining_gain(view: &View, shape: &Shape, id: TenantId, kind: KindId) -> f64 {

@@ -58,6 +58,8 @@ pub(crate) struct Class {
     pub counts: Vec<Vec<u32>>,
     /// How many instances of each profile fit beside each of those partitions.
     pub beside: Vec<Vec<u32>>,
+    /// Most instances of each profile in any of those partitions.
+    most: Vec<u32>,
     /// What one GPU's counts obey; n GPUs together, n times as much.
     pub facets: Vec<Facet>,
     /// Whether the facets alone decide what the class holds.
@@ -212,7 +214,8 @@ impl Class {
         let profiles = catalog.profiles.len();
         let fit = |partition: &Partition| catalog.profile_ids().map(|profile| fit_beside(&sites, partition, profile)).collect();
         let beside = partitions.iter().map(fit).collect();
-        Class { model, pinned, gpus: Vec::new(), profiles, sites, partitions, counts, beside, facets, exact: false, maximal, first }
+        let most = (0..profiles).map(|profile| counts.iter().map(|counts: &Vec<u32>| counts[profile]).max().unwrap_or(0)).collect();
+        Class { model, pinned, gpus: Vec::new(), profiles, sites, partitions, counts, beside, most, facets, exact: false, maximal, first }
     }
 
     /// A class of which only the kinds are known.
@@ -227,6 +230,7 @@ impl Class {
             partitions: Vec::new(),
             counts: Vec::new(),
             beside: Vec::new(),
+            most: vec![0; catalog.profiles.len()],
             facets: vec![none],
             exact: true,
             maximal: Vec::new(),
@@ -241,7 +245,7 @@ impl Class {
 
     /// Most instances of a profile on one GPU.
     pub fn most(&self, profile: ProfileId) -> u32 {
-        self.counts.iter().map(|counts| counts[profile.index()]).max().unwrap_or(0)
+        self.most[profile.index()]
     }
 
     /// Whether the facets say it all: proven for the catalogs whose facets are known, else by looking.

@@ -28,7 +28,10 @@ pub(super) fn split<'a>(worth: &Worth<'a>, class: usize) -> Option<Vec<(usize, &
     }
     let quota = |key: &(Task, KindId)| worth.need.get(key).copied().unwrap_or(0);
     first.extend(scarce.iter().map(quota));
-    let rooms: Vec<f64> = (0..of.partitions.len()).map(|partition| worth.room(of, partition)).collect();
+    // No GPU holds more of a profile than is needed in all.
+    let holds = |counts: &[u32]| counts.iter().zip(&first).all(|(n, most)| n <= most);
+    let useful = (0..of.partitions.len()).filter(|&index| holds(&of.counts[index]));
+    let rooms: Vec<(usize, f64)> = useful.map(|index| (index, worth.room(of, index))).collect();
     let choices: Vec<Vec<Choice>> = of.gpus.iter().map(|&gpu| choices(worth, of, gpu, &scarce, &rooms)).collect();
     let chosen = Search::new(of, &choices, first).run()?;
     Some(of.gpus.iter().zip(chosen).zip(&choices).map(|((&gpu, chosen), choices)| (gpu, choices[chosen].partition)).collect())
@@ -47,11 +50,11 @@ struct Choice<'a> {
     scarce: Vec<Vec<f64>>,
 }
 
-/// The best partition of a GPU for each geometry and each number of scarce instances in it, the most worth first.
-fn choices<'a>(worth: &Worth<'a>, class: &'a Class, gpu: usize, scarce: &[(Task, KindId)], rooms: &[f64]) -> Vec<Choice<'a>> {
+/// The best of these partitions of a GPU for each geometry and each number of scarce instances in it, the most worth first.
+fn choices<'a>(worth: &Worth<'a>, class: &'a Class, gpu: usize, scarce: &[(Task, KindId)], rooms: &[(usize, f64)]) -> Vec<Choice<'a>> {
     let mut best: BTreeMap<(&[u32], Vec<usize>), Choice<'a>> = BTreeMap::new();
-    for (index, partition) in class.partitions.iter().enumerate() {
-        let choice = choice(worth, gpu, (partition, &class.counts[index]), scarce, rooms[index]);
+    for &(index, room) in rooms {
+        let choice = choice(worth, gpu, (&class.partitions[index], &class.counts[index]), scarce, room);
         let key = (choice.counts, choice.scarce.iter().map(Vec::len).collect());
         // Ties go to the first in the catalog's order, so that equal problems get equal plans.
         if best.get(&key).is_none_or(|known| choice.value + choice.extra > known.value + known.extra) {
