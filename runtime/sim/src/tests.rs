@@ -184,7 +184,7 @@ fn whoever_watches_may_end_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn whatever_goes_wrong_nothing_is_lost_and_nothing_violated(

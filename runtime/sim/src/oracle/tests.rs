@@ -222,7 +222,7 @@ fn drawn(seed: u64) -> Setup {
 
 #[test]
 fn no_run_of_any_policy_on_mig_is_above_the_bound_not_even_a_clairvoyant_one() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         let truth = drawn(seed);
         let most = oracle_within(&truth, 40).goodput;
         for (policy, free) in [(PolicyName::Migrator, true), (PolicyName::Greedy, true), (PolicyName::Keep, false)] {
@@ -239,6 +239,6 @@ fn where_little_is_short_a_clairvoyant_run_comes_near_the_bound() {
     let mut setup = crate::example::example(&[100, 50, 20], 400).clairvoyant();
     setup.planning.policy = PolicyName::Migrator;
     let run = crate::simulate(&setup, &mut migrator_solver::Planner::default(), &mut crate::Unwatched);
-    let most = oracle(&setup).goodput;
+    let most = oracle_within(&setup, 100).goodput;
     assert!(run.goodput() <= most && run.goodput() > 0.95 * most, "{} of {most}", run.goodput());
 }
