@@ -23,6 +23,9 @@ const YIELD_FADES: f64 = 0.01;
 /// Least yield believed.
 const LEAST_YIELD: f64 = 0.2;
 
+/// Share of the way back to its first accuracy that a tenant's first retraining is hoped to go.
+const RECOVERY: f64 = 0.5;
+
 impl CoordinatorMachine {
     /// Takes in one second.
     pub(super) fn observe(&mut self, ticks: &[TenantTick]) {
@@ -161,15 +164,14 @@ impl CoordinatorMachine {
             if fits { status.core_s_left.max(0.0) / speed.max(1e-6) } else { f64::INFINITY }
         };
         // The longer ago the last one, the more the next one gains, whatever the last ones gained.
-        let once = status.validated.unwrap_or(planning.prior_accuracy);
-        let recovered = accuracy + status.recovery * (once - accuracy).max(0.0);
+        let reach = status.reach.unwrap_or(accuracy + RECOVERY * (planning.prior_accuracy - accuracy));
         Some(RetrainingState {
             seconds_left: self
                 .distinct()
                 .iter()
                 .map(|gpu| gpu.catalog.profiles.iter().enumerate().map(|profile| seconds(gpu, profile)).collect())
                 .collect(),
-            accuracy_after: (accuracy + status.expected_gain).max(recovered).clamp(accuracy, 1.0),
+            accuracy_after: (accuracy + status.expected_gain).max(reach).clamp(accuracy, 1.0),
             restore_s: self.costs.load_s(tenant),
             memory_mib: planning.retrain_memory_mib,
         })

@@ -264,8 +264,14 @@ fn accuracy_follows_its_samples_and_the_gain_is_added() {
     let mut seen = tick([20, 5], vec![]);
     seen.tenants[0].telemetry.accuracy = Some(Accuracy { value: 0.4, samples: 200.0 });
     seen.tenants[1].telemetry.accuracy = Some(Accuracy { value: 0.4, samples: 15.0 });
-    seen.tenants[0].retraining =
-        RetrainingStatus { due: true, core_s_left: 10.0, expected_gain: 0.1, recovery: 0.5, validated: Some(0.9), ..Default::default() };
+    seen.tenants[0].retraining = RetrainingStatus {
+        due: true,
+        core_s_left: 10.0,
+        expected_gain: 0.1,
+        reach: Some(0.65),
+        validated: Some(0.9),
+        ..Default::default()
+    };
     machine.tick(s(1.0), &seen);
     let (problem, ..) = asked(&polled(&mut machine, s(1.0))).unwrap();
     assert!((problem.tenants[0].accuracy - 0.4).abs() < 1e-9 && (problem.tenants[1].accuracy - 0.55).abs() < 1e-9);

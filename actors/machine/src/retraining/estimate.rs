@@ -1,73 +1,45 @@
-//! What the next retraining will gain and cost, from what the last ones did.
+//! What the next retraining will come to and cost, from what the last ones did.
 
-use std::collections::VecDeque;
-
-/// Retrainings remembered.
-const REMEMBERED: usize = 8;
-/// Weight of a retraining relative to the next younger one: drift makes old gains say less.
-const FADES: f64 = 0.7;
 /// Weight of the last run's cost in the estimate.
-const ALPHA: f64 = 0.5;
+const COST_ALPHA: f64 = 0.5;
+/// Weight of the last retraining's accuracy in the estimate: few samples are held out, so a single one says little.
+const REACH_ALPHA: f64 = 0.3;
 
-/// Gain and cost to expect.
+/// Accuracy and cost to expect.
 #[derive(Debug)]
 pub(super) struct Estimate {
     prior_gain: f64,
     least_gain: f64,
-    /// Newest first; 0 for one that was not published.
-    gains: VecDeque<f64>,
     core_s: f64,
     measured: bool,
-    recovery: f64,
+    reach: Option<f64>,
 }
-
-/// Share of what was lost since the last validation that the first retraining is hoped to win back.
-const RECOVERY: f64 = 0.5;
-/// Weight of the last retraining's share in the estimate.
-const RECOVERY_ALPHA: f64 = 0.5;
-/// Less than this lost since the last validation is noise and shows nothing.
-const LOST: f64 = 0.03;
 
 impl Estimate {
     /// `core_s` is per sample and epoch; `least_gain` keeps a tenant whose last retrainings gained nothing from never being tried again.
     pub fn new(prior_gain: f64, least_gain: f64, core_s: f64) -> Estimate {
-        Estimate { prior_gain, least_gain, gains: VecDeque::new(), core_s, measured: false, recovery: RECOVERY }
+        Estimate { prior_gain, least_gain, core_s, measured: false, reach: None }
     }
 
-    pub fn gained(&mut self, gain: f64) {
-        self.gains.push_front(gain.clamp(0.0, 1.0));
-        self.gains.truncate(REMEMBERED);
+    /// A retraining came to this accuracy on samples that were held out, whether it went into service or not.
+    pub fn reached(&mut self, after: f64) {
+        self.reach = Some(self.reach.map_or(after, |reach| reach + REACH_ALPHA * (after - reach)));
     }
 
-    /// The optimistic prior before the first, then a fading mean.
+    /// Accuracy that retrainings come to, however bad the version before was; `None` before the first.
+    pub fn reach(&self) -> Option<f64> {
+        self.reach
+    }
+
+    /// Gain to hope for at least: the optimistic prior before the first retraining.
     pub fn gain(&self) -> f64 {
-        let (mut sum, mut weights, mut weight) = (0.0, 0.0, 1.0);
-        for gain in &self.gains {
-            sum += weight * gain;
-            weights += weight;
-            weight *= FADES;
-        }
-        let gain = if weights > 0.0 { sum / weights } else { self.prior_gain };
-        gain.max(self.least_gain)
-    }
-
-    /// A version of accuracy `before` that once had `once` was retrained to `after`.
-    pub fn recovered(&mut self, once: f64, before: f64, after: f64) {
-        if once - before > LOST {
-            let share = ((after - before) / (once - before)).clamp(0.0, 1.0);
-            self.recovery += RECOVERY_ALPHA * (share - self.recovery);
-        }
-    }
-
-    /// Share of what was lost since the last validation that a retraining wins back.
-    pub fn recovery(&self) -> f64 {
-        self.recovery
+        if self.reach.is_some() { self.least_gain } else { self.prior_gain.max(self.least_gain) }
     }
 
     /// A run over `work` samples times epochs took `core_s`.
     pub fn took(&mut self, core_s: f64, work: f64) {
         if core_s.is_finite() && core_s > 0.0 && work > 0.0 {
-            let alpha = if self.measured { ALPHA } else { 1.0 };
+            let alpha = if self.measured { COST_ALPHA } else { 1.0 };
             self.core_s += alpha * (core_s / work - self.core_s);
             self.measured = true;
         }
@@ -87,25 +59,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_gain_is_hoped_for_and_later_ones_are_remembered() {
+    fn a_gain_is_hoped_for_until_a_retraining_tells_what_it_reaches() {
         let mut estimate = Estimate::new(0.05, 0.002, 0.01);
-        assert_eq!(estimate.gain(), 0.05);
-        estimate.gained(0.2);
-        assert_eq!(estimate.gain(), 0.2);
-        estimate.gained(0.0);
-        assert!(estimate.gain() < 0.1);
-        (0..20).for_each(|_| estimate.gained(0.0));
-        assert_eq!(estimate.gain(), 0.002);
+        assert_eq!((estimate.gain(), estimate.reach()), (0.05, None));
+        estimate.reached(0.8);
+        assert_eq!((estimate.gain(), estimate.reach()), (0.002, Some(0.8)));
     }
 
     #[test]
-    fn what_was_won_back_is_hoped_for_again() {
+    fn one_poor_validation_does_not_end_the_hope() {
         let mut estimate = Estimate::new(0.05, 0.002, 0.01);
-        assert_eq!(estimate.recovery(), 0.5);
-        (0..8).for_each(|_| estimate.recovered(0.9, 0.7, 0.88));
-        assert!((estimate.recovery() - 0.9).abs() < 0.01);
-        estimate.recovered(0.9, 0.89, 0.2);
-        assert!(estimate.recovery() > 0.85, "a loss within the noise says nothing");
+        estimate.reached(0.9);
+        estimate.reached(0.6);
+        assert!(estimate.reach().is_some_and(|reach| reach > 0.8));
+        (0..20).for_each(|_| estimate.reached(0.6));
+        assert!(estimate.reach().is_some_and(|reach| reach < 0.61));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use super::types::{DiscardReason, RetrainingConfig, Trained};
 
-/// Lets a version through that is better by more than the noise of its validation; gives the gain.
+/// Lets a version through that is better by more than the noise of its validation.
 ///
 /// The noise is the standard error of the difference of two shares of `held_out` samples, taken as independent. They are not (it is the
 /// same samples twice), which makes the test stricter than its name, on the safe side.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn judge(trained: &Trained, config: &RetrainingConfig) -> Result<f64, DiscardReason> {
+pub(super) fn judge(trained: &Trained, config: &RetrainingConfig) -> Result<(), DiscardReason> {
     let Trained { before, after, held_out, .. } = *trained;
     let share = |value: f64| (0.0..=1.0).contains(&value);
     if !share(before) || !share(after) || held_out == 0 {
@@ -17,14 +17,14 @@ pub(super) fn judge(trained: &Trained, config: &RetrainingConfig) -> Result<f64,
     }
     let variance = |p: f64| p * (1.0 - p) / held_out as f64;
     let needed = config.min_gain.max(config.noise_se * (variance(before) + variance(after)).sqrt());
-    if after - before > needed { Ok(after - before) } else { Err(DiscardReason::NotBetter { before, after, needed }) }
+    if after - before > needed { Ok(()) } else { Err(DiscardReason::NotBetter { before, after, needed }) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(before: f64, after: f64, held_out: u64) -> Result<f64, DiscardReason> {
+    fn judged(before: f64, after: f64, held_out: u64) -> Result<(), DiscardReason> {
         judge(&Trained { before, after, held_out, core_s: 1.0 }, &RetrainingConfig::default())
     }
 

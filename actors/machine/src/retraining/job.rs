@@ -8,6 +8,8 @@ use crate::Time;
 #[derive(Debug, Default)]
 pub(super) struct Job {
     pub window: u64,
+    /// When its data set was written.
+    pub exported: Option<Time>,
     /// Samples to train on.
     pub samples: u64,
     /// Whether a worker has begun it: there may be a checkpoint.
@@ -59,15 +61,31 @@ impl RetrainingMachine {
 
     pub(super) fn export_if_enough(&mut self, now: Time) {
         if self.samples >= self.config.min_samples.max(1) {
-            self.outbox.push_back(RetrainingWish::Export { window: self.job.window });
-            self.enter(RetrainingState::Exporting, Some(now + self.config.export));
+            self.export(now);
         }
     }
 
-    /// Starts or resumes when it waits and has an instance.
+    fn export(&mut self, now: Time) {
+        self.outbox.push_back(RetrainingWish::Export { window: self.job.window });
+        self.enter(RetrainingState::Exporting, Some(now + self.config.export));
+    }
+
+    /// Whether its data set is written anew while its instance waits for it.
+    pub(super) fn renewing(&self) -> bool {
+        self.state == RetrainingState::Exporting && self.job.exported.is_some()
+    }
+
+    /// Whether it waited so long that there are fresher samples. The first retraining of all takes what it has.
+    fn outdated(&self, now: Time) -> bool {
+        self.estimate.reach().is_some() && !self.job.begun && self.job.exported.is_some_and(|at| now.since(at) > self.config.fresh)
+    }
+
+    /// Starts or resumes when it waits and has an instance; what waited for long gets a new data set first.
     pub(super) fn start(&mut self, now: Time) {
         let waits = matches!(self.state, RetrainingState::Waiting | RetrainingState::Paused);
-        if let (true, Some(instance)) = (waits, self.instance) {
+        if waits && self.instance.is_some() && self.outdated(now) {
+            self.export(now);
+        } else if let (true, Some(instance)) = (waits, self.instance) {
             let (window, resume) = (self.job.window, self.job.begun);
             self.outbox.push_back(RetrainingWish::Start { instance, window, resume });
             self.job.begun = true;
@@ -98,16 +116,6 @@ impl RetrainingMachine {
         self.enter(RetrainingState::Idle, None);
         if let Some(window) = self.pending.take() {
             self.begin(now, window);
-        }
-    }
-
-    /// The first training of a model, from nothing, says nothing about what retraining gains.
-    pub(super) fn learn(&mut self, trained: &Trained, gain: f64) {
-        if trained.before > 0.0 || gain == 0.0 {
-            self.estimate.gained(gain);
-        }
-        if let Some(once) = self.validated.filter(|_| trained.before > 0.0) {
-            self.estimate.recovered(once, trained.before, trained.before + gain);
         }
     }
 

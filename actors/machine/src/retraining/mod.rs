@@ -109,7 +109,7 @@ impl RetrainingMachine {
                 self.finish(now);
             }
             (Ok(samples), None) => {
-                self.job.samples = samples;
+                (self.job.samples, self.job.exported) = (samples, Some(now));
                 self.enter(RetrainingState::Waiting, None);
                 self.start(now);
             }
@@ -200,15 +200,15 @@ impl RetrainingMachine {
         self.estimate.took(trained.core_s, self.job.work(&self.config));
         self.job.trained = Some(trained);
         match gate::judge(&trained, &self.config) {
-            Ok(gain) => {
-                self.learn(&trained, gain);
+            Ok(()) => {
+                self.estimate.reached(trained.after);
                 self.outbox.push_back(RetrainingWish::Publish { window: self.job.window });
                 self.enter(RetrainingState::Publishing, Some(now + self.config.publish));
             }
             Err(reason) => {
-                self.learn(&trained, 0.0);
                 self.note = reason.to_string();
                 if reason != DiscardReason::Unusable {
+                    self.estimate.reached(trained.after);
                     // The version that stays in service was validated as well: this is what it can do while the data are as they are.
                     self.validated = Some(trained.before);
                     self.record(&trained, None);

@@ -8,13 +8,13 @@ impl RetrainingMachine {
     /// What the coordinator wants to know.
     pub fn status(&self) -> RetrainingStatus {
         let job = &self.job;
-        let due = matches!(self.state, RetrainingState::Waiting | RetrainingState::Paused) || self.computing();
+        let due = matches!(self.state, RetrainingState::Waiting | RetrainingState::Paused) || self.computing() || self.renewing();
         let left = self.estimate.left(job.work(&self.config), job.step, job.steps, job.core_s);
         RetrainingStatus {
             due,
             core_s_left: if due { left } else { 0.0 },
             expected_gain: self.estimate.gain(),
-            recovery: self.estimate.recovery(),
+            reach: self.estimate.reach(),
             validated: self.validated,
             begun: due && job.begun,
             text: self.text(),

@@ -79,7 +79,7 @@ fn the_coordinator_learns_what_is_left() {
     let mut machine = running();
     machine.trained(s(9), better());
     assert!(!machine.status().due && machine.status().core_s_left == 0.0);
-    assert!((machine.status().expected_gain - 0.3).abs() < 1e-9);
+    assert_eq!(machine.status().reach, Some(0.9));
 }
 
 #[test]
@@ -153,12 +153,11 @@ fn a_worker_that_falls_silent_is_given_up() {
 }
 
 #[test]
-fn a_version_that_is_not_better_is_thrown_away_and_lowers_the_hope() {
+fn a_version_that_is_not_better_is_thrown_away_and_told_of() {
     let mut machine = running();
-    let hope = machine.status().expected_gain;
     machine.trained(s(9), Trained { after: 0.61, ..better() });
     assert!(matches!(polled(&mut machine)[0], RetrainingWish::Discard { reason: DiscardReason::NotBetter { .. }, .. }));
-    assert!(machine.status().expected_gain < hope);
+    assert_eq!((machine.status().reach, machine.status().validated), (Some(0.61), Some(0.6)));
     assert_eq!(machine.history().next().unwrap().published, None);
 }
 
@@ -170,33 +169,38 @@ fn nan_is_thrown_away_and_not_recorded() {
     assert_eq!((polled(&mut machine), machine.history().count()), (vec![discard], 0));
 }
 
-#[test]
-fn a_first_training_says_nothing_about_later_gains() {
+/// Exported window 1 at 201 s, waiting for an instance.
+fn waiting_again() -> RetrainingMachine {
     let mut machine = running();
-    machine.trained(s(9), Trained { before: 0.0, ..better() });
-    assert_eq!(machine.status().expected_gain, RetrainingConfig::default().prior_gain);
+    machine.trained(s(9), better());
+    machine.published(s(10), Ok(7));
+    machine.swapped(s(11), Ok(()));
+    machine.take_away(s(12), HERE);
+    machine.window_started(s(200), 1);
+    machine.exported(s(201), Ok(160));
+    polled(&mut machine);
+    machine
 }
 
 #[test]
-fn a_window_that_never_ran_is_superseded() {
-    let mut machine = waiting();
-    machine.window_started(s(200), 1);
-    let wishes = polled(&mut machine);
-    let superseded = RetrainingWish::Discard { window: 0, reason: DiscardReason::Superseded(1) };
-    assert_eq!(wishes, [superseded, RetrainingWish::Export { window: 1 }]);
-}
-
-#[test]
-fn a_window_that_begins_during_a_run_follows_it() {
-    let mut machine = running();
-    machine.window_started(s(200), 1);
-    assert_eq!(polled(&mut machine), []);
-    machine.failed(s(201), "diverged");
-    let wishes = polled(&mut machine);
-    let failed = RetrainingWish::Discard { window: 0, reason: DiscardReason::Failed("diverged".into()) };
-    assert_eq!(wishes, [failed, RetrainingWish::Export { window: 1 }]);
-    machine.exported(s(202), Ok(160));
+fn a_data_set_that_waited_is_written_anew_before_it_is_learnt_from() {
+    let mut machine = waiting_again();
+    machine.placed(s(260), HERE);
+    assert_eq!(polled(&mut machine), [RetrainingWish::Export { window: 1 }]);
+    assert!(machine.status().due, "the planner would take its instance away");
+    machine.exported(s(261), Ok(160));
     assert_eq!(polled(&mut machine), [RetrainingWish::Start { instance: HERE, window: 1, resume: false }]);
+}
+
+#[test]
+fn an_instance_taken_away_while_the_data_set_is_written_anew_is_given_back() {
+    let mut machine = waiting_again();
+    machine.placed(s(260), HERE);
+    machine.take_away(s(260), HERE);
+    machine.exported(s(261), Ok(160));
+    let wishes = polled(&mut machine);
+    assert_eq!(wishes, [RetrainingWish::Export { window: 1 }, RetrainingWish::Drained { instance: HERE }]);
+    assert_eq!(machine.state(), RetrainingState::Waiting);
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct RetrainingConfig {
     pub prior_gain: f64,
     /// CPU seconds per sample and epoch before the first run told.
     pub prior_core_s: f64,
+    /// A data set older than this is written anew when the retraining gets its instance: there are newer samples by then.
+    pub fresh: Duration,
     /// Longest export.
     pub export: Duration,
     /// Longest silence of a running retraining.
@@ -45,6 +47,7 @@ impl Default for RetrainingConfig {
             noise_se: 1.0,
             prior_gain: 0.05,
             prior_core_s: 0.01,
+            fresh: Duration::from_secs(5),
             export: Duration::from_secs(60),
             stall: Duration::from_secs(120),
             pause: Duration::from_secs(10),
@@ -194,10 +197,10 @@ pub struct RetrainingStatus {
     pub due: bool,
     /// CPU seconds of work left.
     pub core_s_left: f64,
-    /// Gain of accuracy to expect.
+    /// Gain of accuracy to hope for, whatever `reach` says.
     pub expected_gain: f64,
-    /// Share of the way back to the accuracy that was validated last which a retraining goes, 0..1.
-    pub recovery: f64,
+    /// Accuracy that the last retrainings came to, in service or not.
+    pub reach: Option<f64>,
     /// Accuracy after the last retraining that was published, at its validation.
     pub validated: Option<f64>,
     /// Whether there is a checkpoint or a running worker to carry over.
