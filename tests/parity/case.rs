@@ -215,13 +215,13 @@ pub fn shifting() -> Case {
 }
 
 /// Four windows on two GPUs whose shares are exact as floats, with labels; what there is to know changes twice, each time so long before a
-/// window that all its samples are younger, and models are retrained on it.
+/// data set is written that all its samples are younger, and models are retrained on it.
 ///
 /// The least gain is what the server hopes for before it has retrained anything; the simulator, whose first window gains nothing, takes
 /// it too.
 pub fn drifting() -> Case {
     let retraining =
-        RetrainingCase { max_samples: 60, epochs: 1, batch: 4, min_gain: 0.05, label_share: 1.0, changes_s: vec![70.4, 143.4] };
+        RetrainingCase { max_samples: 20, epochs: 1, batch: 4, min_gain: 0.05, label_share: 1.0, changes_s: vec![68.4, 144.4] };
     let mut case = Case {
         gpus: vec![Catalog::four_slices("memory", 24_576); 2],
         cores_per_slice: 0.25,
