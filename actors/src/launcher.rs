@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use migrator_device::{Device, DeviceError};
+use migrator_device::{Binding, Device, DeviceError};
 use migrator_models::store::{Store, StoreError};
 use migrator_models::{ModelSpec, Source};
 use migrator_solver::{Task, TaskKind, TenantId};
@@ -196,7 +196,7 @@ impl Launcher {
     ///
     /// # Errors
     /// What the device says.
-    pub async fn bind(&self, instance: u64, pid: u32) -> Result<(), LaunchError> {
+    pub async fn bind(&self, instance: u64, pid: u32) -> Result<Binding, LaunchError> {
         let device = Arc::clone(&self.device);
         Ok(self.runtime.spawn_blocking(move || device.bind(instance, pid)).await??)
     }

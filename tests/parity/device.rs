@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use migrator_device::{Device, DeviceError, Gpu, Instance};
+use migrator_device::{Binding, Device, DeviceError, Gpu, Instance};
 use migrator_mig::Site;
 
 /// GPUs, what they are cut into, and which worker is where.
@@ -78,7 +78,7 @@ impl Device for MemoryDevice {
         state.made += 1;
         let profile = catalog.profile(site.profile);
         let share = cores_per_slice * f64::from(profile.compute_slices);
-        let instance = Instance { id: state.made, gpu, site, share, memory_mib: profile.memory_mib };
+        let instance = Instance { id: state.made, gpu, site, share, memory_mib: profile.memory_mib, uuid: None, foreign: false };
         state.instances.insert(instance.id, instance.clone());
         Ok(instance)
     }
@@ -91,13 +91,13 @@ impl Device for MemoryDevice {
         state.instances.remove(&id).map(|_| ()).ok_or(DeviceError::UnknownInstance(id))
     }
 
-    fn bind(&self, id: u64, pid: u32) -> Result<(), DeviceError> {
+    fn bind(&self, id: u64, pid: u32) -> Result<Binding, DeviceError> {
         let mut state = self.called();
         if !state.instances.contains_key(&id) {
             return Err(DeviceError::UnknownInstance(id));
         }
         state.bound.insert(pid, id);
-        Ok(())
+        Ok(Binding::Moved)
     }
 
     fn stage(&self, pid: u32) -> Result<(), DeviceError> {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use migrator_mig::{Catalog, Site};
 
-use crate::{Device, DeviceError, Gpu, Instance};
+use crate::{Binding, Device, DeviceError, Gpu, Instance};
 use cgroup::Cgroups;
 use duty::Duty;
 use enforcer::{Enforcer, os};
@@ -144,7 +144,7 @@ impl Device for CpuDevice {
     ///
     /// Memory that the process holds already is not charged to the instance; a process that holds more than the instance
     /// has is refused with ENOMEM.
-    fn bind(&self, id: u64, pid: u32) -> Result<(), DeviceError> {
+    fn bind(&self, id: u64, pid: u32) -> Result<Binding, DeviceError> {
         let process = find(pid)?;
         // Held throughout, so that the instance is not destroyed meanwhile.
         let ledger = lock(&self.ledger);
@@ -159,7 +159,8 @@ impl Device for CpuDevice {
         }
         let cores = self.cores_of(instance).unwrap_or_else(|| self.cores.usable.clone());
         self.enforcer.enter(instance, process)?;
-        process.pin(&cores).map_err(os(format!("pinning process {pid} to cores {cores:?}")))
+        process.pin(&cores).map_err(os(format!("pinning process {pid} to cores {cores:?}")))?;
+        Ok(Binding::Moved)
     }
 
     /// The process may use all cores, but only what instances leave over; a small floor keeps it going when they leave nothing.

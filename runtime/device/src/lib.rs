@@ -7,6 +7,7 @@ pub mod cpu;
 pub use cpu::CpuDevice;
 pub use cpu::option::{CpuOptions, Enforcement};
 
+use crossbeam_channel::Receiver;
 use migrator_mig::{Catalog, Site};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,64 @@ pub struct Instance {
     pub share: f64,
     /// Memory it may use, MiB.
     pub memory_mib: u64,
+    /// The vendor's UUID, e.g. `MIG-41b36413-…`; `None` where instances have none.
+    pub uuid: Option<String>,
+    /// Made by somebody else: it is planned around and never touched.
+    pub foreign: bool,
+}
+
+/// How a process comes to be on an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// It was moved there, and may be moved again.
+    Moved,
+    /// It must attach itself, once and for good: what it has to set `CUDA_VISIBLE_DEVICES` to before it initialises CUDA.
+    Attach {
+        /// UUID of the MIG instance, or of the GPU where there is no MIG.
+        visible: String,
+    },
+}
+
+/// Something that happened to a device without being asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// The driver reported an Xid error (NVIDIA's table of Xid errors says what the number means).
+    Xid {
+        /// Index of the GPU.
+        gpu: u32,
+        /// The instance it happened on, when the driver says so and it is known.
+        instance: Option<u64>,
+        /// The error's number.
+        code: u64,
+    },
+    /// Somebody else created or destroyed instances; [`Device::instances`] tells them apart.
+    Changed {
+        /// Index of the GPU.
+        gpu: u32,
+    },
+    /// The GPU does not answer any more; what was on it is gone.
+    Lost {
+        /// Index of the GPU.
+        gpu: u32,
+    },
+    /// A GPU that was lost answers again, empty.
+    Back {
+        /// Index of the GPU.
+        gpu: u32,
+    },
+}
+
+/// What an instance is doing, as far as the device tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Usage {
+    /// The instance.
+    pub instance: u64,
+    /// Memory in use, MiB.
+    pub memory_mib: u64,
+    /// Processes that use it.
+    pub processes: Vec<u32>,
+    /// Share of the instance's multiprocessors that were busy since the last look, 0..1; Hopper and later.
+    pub busy: Option<f64>,
 }
 
 /// Something that can be cut into instances. Calls block for as long as the device takes; call them off the async threads.
@@ -57,16 +116,27 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// [`DeviceError::InUse`] while a process is bound to it.
     fn destroy(&self, id: u64) -> Result<(), DeviceError>;
-    /// Puts a running process into the instance; its limits hold from then on.
+    /// Puts a running process into the instance, or says how it gets there itself; the instance's limits hold from then on.
     ///
     /// # Errors
     /// [`DeviceError`] when there is no such instance or process.
-    fn bind(&self, id: u64, pid: u32) -> Result<(), DeviceError>;
+    fn bind(&self, id: u64, pid: u32) -> Result<Binding, DeviceError>;
     /// Puts a running process into the staging area: low priority, outside every instance (workers being preloaded).
     ///
     /// # Errors
     /// [`DeviceError`] when there is no such process, or on a device where a running process cannot leave its instance.
     fn stage(&self, pid: u32) -> Result<(), DeviceError>;
+    /// What happens to the device from now on; `None` where nothing can. One receiver gets each event.
+    fn events(&self) -> Option<Receiver<DeviceEvent>> {
+        None
+    }
+    /// What each instance is doing; empty where the device does not tell.
+    ///
+    /// # Errors
+    /// [`DeviceError`] when the device cannot be read.
+    fn usage(&self) -> Result<Vec<Usage>, DeviceError> {
+        Ok(Vec::new())
+    }
 }
 
 /// What a device refuses or fails at.

@@ -259,7 +259,7 @@ mod tests {
         let cgroups = Cgroups { version: Version::V2, cpu, memory, homes: Vec::new(), left: None, period_ms: 10 };
         let placement = migrator_mig::Placement { start: 4, size: 4 };
         let site = migrator_mig::Site { placement, profile: migrator_mig::ProfileId(2) };
-        cgroups.create(&Instance { id: 3, gpu: 0, site, share: 0.75, memory_mib: 2 }).unwrap();
+        cgroups.create(&Instance { id: 3, gpu: 0, site, share: 0.75, memory_mib: 2, uuid: None, foreign: false }).unwrap();
         let text = |file: &str| fs::read_to_string(tree.join("i3").join(file)).unwrap();
         assert_eq!((text("cpu.max"), text("cpu.weight"), text("memory.max")), ("7500 10000".into(), "75".into(), "2097152".into()));
         assert_eq!(cgroups.trees().count(), 1);

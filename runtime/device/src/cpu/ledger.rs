@@ -41,7 +41,7 @@ impl Ledger {
         }
         let profile = self.catalog.profile(site.profile);
         let share = self.cores_per_slice * f64::from(profile.compute_slices);
-        let instance = Instance { id: self.next_id, gpu, site, share, memory_mib: profile.memory_mib };
+        let instance = Instance { id: self.next_id, gpu, site, share, memory_mib: profile.memory_mib, uuid: None, foreign: false };
         self.next_id += 1;
         self.entries.insert(instance.id, Entry { instance: instance.clone(), live: false });
         Ok(instance)
