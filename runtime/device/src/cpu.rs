@@ -62,9 +62,11 @@ impl CpuDevice {
         if let Some(fault) = options.fault() {
             return Err(DeviceError::Options(fault));
         }
-        let cores = carve(&options).map_err(DeviceError::Options)?;
-        let memory_mib = options.memory_mib.unwrap_or_else(|| host::free_memory_mib(mount::memory_left_mib()));
-        let catalog = Catalog::seven_slices("cpu", memory_mib);
+        let catalog = options.catalog.clone().unwrap_or_else(|| {
+            let memory_mib = options.memory_mib.unwrap_or_else(|| host::free_memory_mib(mount::memory_left_mib()));
+            Catalog::seven_slices("cpu", memory_mib)
+        });
+        let cores = carve(&options, catalog.compute_slices).map_err(DeviceError::Options)?;
         leftover::sweep(&options.prefix, &options.state_folder(), &cgroup::bases());
         let own = Process::own().map_err(os("finding the own process"))?;
         let name = leftover::unique_name(&options.prefix, own);
@@ -81,9 +83,9 @@ impl CpuDevice {
     /// How shares are enforced and why, and what is carved up; one line.
     pub fn describe(&self) -> String {
         let Cores { carved, reserved, .. } = &self.cores;
-        let per_slice = self.cores.per_slice();
+        let (slices, per_slice) = (self.cores.slices, self.cores.per_slice());
         let by = self.enforcer.describe();
-        format!("{by} ({}); {carved:.2} cores in 7 slices of {per_slice:.2}; {reserved:.2} kept for the server", self.reason)
+        format!("{by} ({}); {carved:.2} cores in {slices} slices of {per_slice:.2}; {reserved:.2} kept for the server", self.reason)
     }
 
     fn cores_of(&self, instance: &Instance) -> Option<Vec<usize>> {
@@ -210,10 +212,10 @@ fn choose(options: &CpuOptions, cores: &Cores, name: &str, record: &Record) -> R
     }
 }
 
-fn carve(options: &CpuOptions) -> Result<Cores, String> {
+fn carve(options: &CpuOptions, slices: u8) -> Result<Cores, String> {
     let usable = host::usable();
     let capacity = mount::cpu_limit().map_or(usable.len() as f64, |limit| limit.min(usable.len() as f64));
-    Cores::split(usable, capacity, options.cores, options.reserved_cores)
+    Cores::split(usable, capacity, slices, options.cores, options.reserved_cores)
 }
 
 fn find(pid: u32) -> Result<Process, DeviceError> {

@@ -3,8 +3,10 @@
 //! Knows nothing of tenants, plans or workers' protocol: it creates and destroys instances and puts processes into them.
 
 pub mod cpu;
+pub mod emulated;
 
 pub use cpu::CpuDevice;
+pub use emulated::Emulated;
 pub use cpu::option::{CpuOptions, Enforcement};
 
 use crossbeam_channel::Receiver;
@@ -46,7 +48,7 @@ pub struct Instance {
 /// How a process comes to be on an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// It was moved there, and may be moved again.
+    /// It was moved there.
     Moved,
     /// It must attach itself, once and for good: what it has to set `CUDA_VISIBLE_DEVICES` to before it initialises CUDA.
     Attach {

@@ -3,13 +3,14 @@
 use migrator_models::{Architecture, Source as ModelSource};
 
 use super::source::{ConfigErrors, Source};
-use super::{Config, TenantConfig};
+use super::{Compute, Config, DeviceConfig, DeviceKind, TenantConfig};
 
 /// Adds every disagreement.
 pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErrors) {
     let mut found: Vec<(String, String)> = Vec::new();
     ports(config, &mut found);
     policy(config, &mut found);
+    device(&config.device, &mut found);
     for (index, tenant) in config.tenants.iter().enumerate() {
         names(config, index, tenant, &mut found);
         retraining(config, index, tenant, &mut found);
@@ -21,6 +22,38 @@ pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErr
 fn policy(config: &Config, found: &mut Vec<(String, String)>) {
     if let Err(error) = migrator_solver::policy(config.planner.policy, &migrator_solver::Facts::default()) {
         found.push(("planner.policy".to_owned(), error.to_string()));
+    }
+}
+
+fn device(device: &DeviceConfig, found: &mut Vec<(String, String)>) {
+    let mut complain = |key: &str, message: &str| found.push((format!("device.{key}"), message.to_owned()));
+    let default = DeviceConfig::default();
+    match device.kind {
+        DeviceKind::Nvidia if device.gpus.is_empty() => {
+            complain("kind", "needs device.gpus: the GPUs that may be cut up, by index, UUID or PCI bus id (`migrator gpu list` shows them)");
+        }
+        DeviceKind::Nvidia => {
+            if device.gpu_times {
+                complain("gpu_times", "is for kind = \"cpu\": a GPU takes its own time");
+            }
+            if device.memory_mib.is_some() {
+                complain("memory_mib", "is for kind = \"cpu\": a GPU has its own memory");
+            }
+            if device.compute == Compute::Cuda && device.cores.is_some() {
+                complain("cores", "is for kind = \"cpu\" or compute = \"host\"");
+            }
+        }
+        DeviceKind::Cpu => {
+            let given = [
+                ("gpus", !device.gpus.is_empty()),
+                ("library", device.library.is_some()),
+                ("compute", device.compute != default.compute),
+                ("take_over", device.take_over),
+            ];
+            for (key, _) in given.iter().filter(|(_, given)| *given) {
+                complain(key, "is for kind = \"nvidia\"");
+            }
+        }
     }
 }
 

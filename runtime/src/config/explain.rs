@@ -8,7 +8,7 @@ use migrator_models::{Architecture, Source, TensorSpec};
 
 use migrator_solver::PolicyName;
 
-use super::{Config, DeviceConfig, PlannerConfig, RetrainingConfig, TenantConfig};
+use super::{Config, DeviceConfig, DeviceKind, PlannerConfig, RetrainingConfig, TenantConfig};
 use crate::storage::SqliteSamples;
 
 /// Compute slices of the `cpu` device's profiles.
@@ -63,12 +63,25 @@ fn server(out: &mut String, config: &Config) {
 fn device(out: &mut String, device: &DeviceConfig, host_cores: f64, problems: &mut Vec<String>) {
     let carved = device.cores.unwrap_or(host_cores - device.reserved_cores);
     line!(out, "Device");
+    if device.kind == DeviceKind::Nvidia {
+        let library = device.library.as_ref().map_or("libnvidia-ml.so.1".to_owned(), |path| path.display().to_string());
+        line!(out, "  NVIDIA GPUs {}, cut by MIG through {library}; no other GPU is changed", device.gpus.join(", "));
+        let foreign = if device.take_over { "removed at the start where nothing uses them" } else { "planned around" };
+        line!(out, "  instances that somebody else made there are {foreign}");
+        if !device.computes_on_host() {
+            return;
+        }
+        line!(out, "  instances compute on the host: {carved:.2} of its {host_cores} cores, by compute slices");
+    }
     if carved <= 0.0 {
         problems.push(format!("device.reserved_cores = {}: this host has {host_cores} cores, which leaves none", device.reserved_cores));
         return;
     }
     if carved > host_cores {
         problems.push(format!("device.cores = {carved}: this host has {host_cores} cores only"));
+    }
+    if device.kind == DeviceKind::Nvidia {
+        return;
     }
     let shares: Vec<String> = SLICES.iter().map(|&g| format!("{g}g {:.2}", carved * f64::from(g) / 7.0)).collect();
     line!(out, "  {carved:.2} of this host's {host_cores} cores, cut like an A100; cores by profile: {}", shares.join(", "));

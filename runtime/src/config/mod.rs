@@ -4,6 +4,7 @@
 
 mod check;
 pub mod command;
+pub mod device;
 mod explain;
 pub(crate) mod key;
 mod schema;
@@ -18,6 +19,7 @@ use migrator_solver::PolicyName;
 use migrator_solver::forecast::ForecastName;
 use serde::{Deserialize, Serialize};
 
+pub use device::{Compute, DeviceConfig, DeviceKind, Enforcement};
 pub use explain::{Explanation, explain};
 pub use source::{ConfigError, ConfigErrors};
 
@@ -57,44 +59,6 @@ pub struct ServerConfig {
     pub drain_s: f64,
     /// Folder of the model store, the samples and the checkpoints.
     pub state_dir: PathBuf,
-}
-
-/// `[device]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DeviceConfig {
-    /// Which device.
-    pub kind: DeviceKind,
-    /// Cores to cut up; `None` = all of the host's, less `reserved_cores`.
-    pub cores: Option<f64>,
-    /// Cores left to the server, its solver and the workers being preloaded.
-    pub reserved_cores: f64,
-    /// Memory to cut up, MiB; `None` = most of what is free.
-    pub memory_mib: Option<u64>,
-    /// Adds the time an A100 takes to create and destroy instances (0.16–0.42 s).
-    pub gpu_times: bool,
-    /// How shares are enforced.
-    pub enforcement: Enforcement,
-}
-
-/// Kinds of device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceKind {
-    /// The host's cores, dressed as a GPU of 7 compute and 8 memory slices.
-    Cpu,
-}
-
-/// How the `cpu` device enforces shares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Enforcement {
-    /// Control groups where they can be written, else duty cycles.
-    Auto,
-    /// Control groups, or fail.
-    Cgroup,
-    /// Duty cycles by signals.
-    Duty,
 }
 
 /// `[planner]`.
@@ -211,19 +175,6 @@ impl Default for ServerConfig {
     }
 }
 
-impl Default for DeviceConfig {
-    fn default() -> Self {
-        DeviceConfig {
-            kind: DeviceKind::Cpu,
-            cores: None,
-            reserved_cores: 0.5,
-            memory_mib: None,
-            gpu_times: false,
-            enforcement: Enforcement::Auto,
-        }
-    }
-}
-
 impl Default for PlannerConfig {
     fn default() -> Self {
         PlannerConfig {
@@ -297,6 +248,11 @@ impl Config {
 }
 
 impl ServerConfig {
+    /// File that remembers which instances on NVIDIA's GPUs are ours.
+    pub fn instances_file(&self) -> PathBuf {
+        self.state_dir.join("instances.json")
+    }
+
     /// Folder of the model store.
     pub fn models_dir(&self) -> PathBuf {
         self.state_dir.join("models")

@@ -21,12 +21,16 @@ static SERVER: &[Key] = &[
 ];
 
 static DEVICE: &[Key] = &[
-    may("kind", Choice(&["cpu"])),
+    may("kind", Choice(&["cpu", "nvidia"])),
     may("cores", Num(0.1, 1024.0)),
     may("reserved_cores", Num(0.0, 1024.0)),
     may("memory_mib", Int(256, 1 << 24)),
     may("gpu_times", Bool),
     may("enforcement", Choice(&["auto", "cgroup", "duty"])),
+    may("gpus", Kind::List(&Text)),
+    may("library", Text),
+    may("compute", Choice(&["cuda", "host"])),
+    may("take_over", Bool),
 ];
 
 static PLANNER: &[Key] = &[

@@ -62,7 +62,12 @@ const APPENDED: &[(&str, &str)] = &[
         "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, retraining, model, train",
     ),
     ("[tenants.train]\nepochs = 0", "c.toml:7: tenants[0].train.epochs = 0: must be an integer from 1 to 10000"),
-    ("[device]\nkind = \"gpu\"", "c.toml:7: device.kind = \"gpu\": must be \"cpu\""),
+    ("[device]\nkind = \"gpu\"", "c.toml:7: device.kind = \"gpu\": must be \"cpu\" or \"nvidia\""),
+    (
+        "[device]\nkind = \"nvidia\"",
+        "c.toml:7: device.kind = \"nvidia\": needs device.gpus: the GPUs that may be cut up, by index, UUID or PCI bus id (`migrator gpu list` shows them)",
+    ),
+    ("[device]\ngpus = [\"0\"]", "c.toml:7: device.gpus = [\"0\"]: is for kind = \"nvidia\""),
     ("[device]\nenforcement = \"cgroups\"", "c.toml:7: device.enforcement = \"cgroups\": must be \"auto\" or \"cgroup\" or \"duty\""),
     ("[server]\nhttp_port = 70000", "c.toml:7: server.http_port = 70000: must be an integer from 0 to 65535"),
     (

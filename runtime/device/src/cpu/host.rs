@@ -5,9 +5,6 @@ use std::thread::available_parallelism;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-/// Compute slices of the `cpu` device, as of an A100.
-pub(crate) const COMPUTE_SLICES: f64 = 7.0;
-
 /// The cores of the host that this process may use, and what they are carved into.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Cores {
@@ -17,11 +14,19 @@ pub(crate) struct Cores {
     pub(crate) carved: f64,
     /// Cores kept for the server.
     pub(crate) reserved: f64,
+    /// Compute slices that the cores are carved into.
+    pub(crate) slices: u8,
 }
 
 impl Cores {
-    /// Splits `usable` as the options say, of which `capacity` (≤ their number) may be used at once.
-    pub(crate) fn split(usable: Vec<usize>, capacity: f64, cores: Option<f64>, reserved: Option<f64>) -> Result<Cores, String> {
+    /// Splits `usable` into `slices` as the options say, of which `capacity` (≤ their number) may be used at once.
+    pub(crate) fn split(
+        usable: Vec<usize>,
+        capacity: f64,
+        slices: u8,
+        cores: Option<f64>,
+        reserved: Option<f64>,
+    ) -> Result<Cores, String> {
         let reserved = match (reserved, cores) {
             (Some(reserved), _) => reserved,
             (None, Some(cores)) => (capacity - cores).max(0.0),
@@ -31,12 +36,12 @@ impl Cores {
         if !(reserved >= 0.0 && carved > 0.0 && carved.is_finite()) {
             return Err(format!("{reserved} of {capacity} cores are reserved, which leaves {carved} to carve up"));
         }
-        Ok(Cores { usable, carved, reserved })
+        Ok(Cores { usable, carved, reserved, slices })
     }
 
     /// Cores of one compute slice.
     pub(crate) fn per_slice(&self) -> f64 {
-        self.carved / COMPUTE_SLICES
+        self.carved / f64::from(self.slices)
     }
 
     /// The numbers of the cores that compute slices `[start, start + slices)` touch; `None` when the host has too few.
@@ -74,7 +79,7 @@ mod tests {
     use super::*;
 
     fn cores(usable: usize, cores: Option<f64>) -> Cores {
-        Cores::split((0..usable).collect(), usable as f64, cores, None).unwrap()
+        Cores::split((0..usable).collect(), usable as f64, 7, cores, None).unwrap()
     }
 
     #[test]
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn cores_that_leave_nothing_are_refused() {
-        assert!(Cores::split(vec![0], 1.0, None, Some(1.0)).unwrap_err().contains("leaves 0"));
+        assert!(Cores::split(vec![0], 1.0, 7, None, Some(1.0)).unwrap_err().contains("leaves 0"));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use migrator_mig::Catalog;
 use serde::{Deserialize, Serialize};
 
 /// Seconds to create an A100 instance of 1g, 2g, 3g, 4g, 7g (GPU instance and compute instance).
@@ -36,6 +37,8 @@ pub struct CpuOptions {
     pub reserved_cores: Option<f64>,
     /// Memory carved up into 8 slices, MiB; by default 80 % of what the host and this process's cgroup have free.
     pub memory_mib: Option<u64>,
+    /// Profiles and placements; an A100's by default. The memory of its profiles is what instances may use, whatever `memory_mib` says.
+    pub catalog: Option<Catalog>,
     /// Seconds added to each creation, by profile, e.g. [`A100_CREATE_S`]; none by default.
     pub create_s: Option<[f64; 5]>,
     /// Seconds added to each destruction, by profile, e.g. [`A100_DESTROY_S`]; none by default.
@@ -63,6 +66,7 @@ impl Default for CpuOptions {
             cores: None,
             reserved_cores: None,
             memory_mib: None,
+            catalog: None,
             create_s: None,
             destroy_s: None,
             enforcement: Enforcement::Auto,
