@@ -1,8 +1,10 @@
 //! Series of the server as a whole: names, help texts, buckets.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use migrator_device::{DeviceEvent, Usage};
 use migrator_machine::tenant::Totals;
 use migrator_machine::{Invariant, MigrationReport, Violation};
+use migrator_mig::Placement;
 use migrator_solver::{Report, SolveStatus};
 
 /// Buckets of `migrator_request_seconds`: 0.5 ms to 5 s, about 1.6-fold.
@@ -65,6 +67,30 @@ pub fn restarted(tenant: &str) {
     counter!("migrator_worker_restarts_total", "tenant" => tenant.to_owned()).increment(1);
 }
 
+/// Something happened to the device.
+pub fn device_event(event: &DeviceEvent) {
+    let (gpu, kind) = match event {
+        DeviceEvent::Xid { gpu, code, .. } => {
+            counter!("migrator_device_xid_total", "gpu" => gpu.to_string(), "xid" => code.to_string()).increment(1);
+            (gpu, "xid")
+        }
+        DeviceEvent::Changed { gpu } => (gpu, "changed"),
+        DeviceEvent::Lost { gpu } => (gpu, "lost"),
+        DeviceEvent::Back { gpu } => (gpu, "back"),
+    };
+    counter!("migrator_device_events_total", "gpu" => gpu.to_string(), "event" => kind).increment(1);
+}
+
+/// What an instance is doing.
+pub fn usage(gpu: u32, placement: Placement, usage: &Usage) {
+    let labels = || [("gpu", gpu.to_string()), ("placement", format!("{}:{}", placement.start, placement.size))];
+    gauge!("migrator_instance_memory_used_bytes", &labels()).set((usage.memory_mib << 20) as f64);
+    gauge!("migrator_instance_processes", &labels()).set(usage.processes.len() as f64);
+    if let Some(busy) = usage.busy {
+        gauge!("migrator_instance_busy_ratio", &labels()).set(busy);
+    }
+}
+
 /// Instances of a tenant for a task.
 pub fn instances(tenant: &str, task: &'static str, count: f64, slices: f64) {
     gauge!("migrator_instances", "tenant" => tenant.to_owned(), "task" => task).set(count);
@@ -113,6 +139,11 @@ pub fn describe() {
         "slice-seconds that stood still in a reconfiguration"
     );
     describe_histogram!("migrator_step_seconds", Unit::Seconds, "duration of a step by kind");
+    describe_counter!("migrator_device_events_total", "what happened to a GPU unasked: xid, changed, lost, back");
+    describe_counter!("migrator_device_xid_total", "Xid errors that the driver reported, by number");
+    describe_gauge!("migrator_instance_memory_used_bytes", Unit::Bytes, "memory in use on an instance");
+    describe_gauge!("migrator_instance_processes", "processes on an instance");
+    describe_gauge!("migrator_instance_busy_ratio", "share of an instance's multiprocessors that were busy, 0..1 (Hopper and later)");
     describe_counter!("migrator_worker_restarts_total", "workers started again after they died");
     describe_gauge!("migrator_instances", "instances by tenant and task");
     describe_gauge!("migrator_compute_slices", "compute slices by tenant and task");

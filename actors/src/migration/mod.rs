@@ -1,5 +1,6 @@
 //! Carries transitions out, and keeps a worker alive on every instance: the shell around a [`MigrationMachine`].
 
+mod ground;
 mod step;
 mod watch;
 
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::launcher::{Launcher, Started};
 use crate::retraining::RetrainingActor;
 use crate::tenant::TenantActor;
+use ground::Ground;
 
 /// The actors of one tenant.
 #[derive(Clone, Debug)]
@@ -79,10 +81,11 @@ pub struct MigrationActor {
     reply: Option<oneshot::Sender<MigrationReport>>,
     timer: Option<SpawnHandle>,
     closing: bool,
+    ground: Ground,
 }
 
 impl MigrationActor {
-    /// On a device whose `instances` are what an earlier run left and nobody wants: they are destroyed first.
+    /// On an empty device.
     pub fn new(config: MigrationConfig, clock: Clock, launcher: Arc<Launcher>, tenants: Vec<TenantActors>) -> MigrationActor {
         MigrationActor {
             machine: MigrationMachine::new(config),
@@ -98,6 +101,7 @@ impl MigrationActor {
             reply: None,
             timer: None,
             closing: false,
+            ground: Ground::default(),
         }
     }
 
@@ -110,7 +114,7 @@ impl MigrationActor {
             match wish {
                 MigrationWish::Do { id, step, instance, attempt } => self.carry_out(id, step, instance, attempt, ctx),
                 MigrationWish::Unstage { target, task } => self.unstage(target, task),
-                MigrationWish::Finished(report) => self.finished(report),
+                MigrationWish::Finished(report) => self.finished(report, ctx),
             }
         }
         for violation in self.machine.check() {
@@ -128,7 +132,7 @@ impl MigrationActor {
         }
     }
 
-    fn finished(&mut self, report: MigrationReport) {
+    fn finished(&mut self, report: MigrationReport, ctx: &mut Context<Self>) {
         crate::meter::migrated(&report);
         for failure in &report.failed {
             tracing::warn!(generation = report.generation.0, step = ?failure.step, reason = failure.reason, "a step failed for good");
@@ -142,6 +146,7 @@ impl MigrationActor {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(report);
         }
+        self.look_if_stale(ctx);
     }
 
     fn unstage(&mut self, target: Target, task: Task) {
@@ -159,6 +164,10 @@ impl MigrationActor {
 
 impl Actor for MigrationActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.watch_device(ctx);
+    }
 }
 
 /// Carries a transition out; resolves with how it went, or why it was not begun.
@@ -205,7 +214,7 @@ pub struct InventoryItem {
     pub state: InstanceState,
     /// Version loaded.
     pub version: Option<u32>,
-    /// `serving`, `draining`, `loading`, `training`, `idle`, `lost`.
+    /// `serving`, `draining`, `loading`, `training`, `idle`, `lost`, `foreign`.
     pub text: &'static str,
     /// Its worker.
     pub pid: Option<u32>,
@@ -237,14 +246,19 @@ impl Handler<AskInventory> for MigrationActor {
                     } else {
                         0.0
                     },
-                    pinned: false,
+                    pinned: instance.foreign,
                 },
                 version: bound.and_then(|bound| bound.version),
-                text: bound.map_or("idle", |bound| bound.state.text(bound.task.kind)),
+                text: match bound {
+                    Some(bound) => bound.state.text(bound.task.kind),
+                    None if instance.foreign => "foreign",
+                    None => "idle",
+                },
                 pid: bound.filter(|bound| bound.state != BoundState::Lost).map(|bound| bound.handle.pid()),
             }
         };
         let mut items: Vec<InventoryItem> = self.instances.iter().map(item).collect();
+        items.extend(self.lost_gpus());
         items.sort_by_key(|item| (item.gpu, item.state.site));
         Inventory { items, progress: self.machine.progress() }
     }
@@ -263,7 +277,8 @@ impl Handler<Shutdown> for MigrationActor {
         let staged = std::mem::take(&mut self.staged).into_values().map(|started| started.handle);
         let bound = std::mem::take(&mut self.bound).into_values().map(|bound| bound.handle);
         let handles: Vec<WorkerHandle> = bound.chain(staged).chain(std::mem::take(&mut self.leaving)).collect();
-        let instances: Vec<u64> = std::mem::take(&mut self.instances).into_keys().map(|id| id.0).collect();
+        let ours = std::mem::take(&mut self.instances).into_values().filter(|instance| !instance.foreign);
+        let instances: Vec<u64> = ours.map(|instance| instance.id).collect();
         let launcher = Arc::clone(&self.launcher);
         Box::pin(async move {
             let ending: Vec<_> =

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use migrator_models::curve::executors;
-use migrator_solver::{InstanceId, Task, TaskKind};
+use migrator_solver::{InstanceId, Task};
 use migrator_wire::client::WorkerExit;
 use migrator_wire::message::ToWorker;
 
 use super::{BoundState, MigrationActor};
 use crate::launcher::{LaunchError, Started};
-use crate::retraining::RetrainingLost;
-use crate::tenant::LaneLost;
 
 /// Pause before the second and each further restart in a row; doubled each time.
 const BACKOFF: Duration = Duration::from_millis(250);
@@ -37,18 +35,7 @@ impl MigrationActor {
             bound.state = BoundState::Lost;
         }
         crate::meter::restarted(&self.launcher.tenants[task.tenant.index()].tenant);
-        let actors = self.tenant(task).clone();
-        let tell = async move {
-            match task.kind {
-                TaskKind::Inference => actors.tenant.send(LaneLost { instance }).await,
-                TaskKind::Retraining => actors.retraining.send(RetrainingLost { instance }).await,
-            }
-        };
-        ctx.spawn(tell.into_actor(self).map(|result, _, _| {
-            if let Err(error) = result {
-                tracing::warn!(%error, "nobody heard of a lost worker");
-            }
-        }));
+        self.tell_lost(instance, task, ctx);
         self.machine.instance_lost(self.now(), instance);
         // What is on its way out needs no new worker.
         if !draining {

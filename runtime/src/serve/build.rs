@@ -189,7 +189,9 @@ impl Builder<'_> {
             fronts.insert(tenant.name.clone(), Arc::new(ActorFront { address: address.clone(), spec, flags }));
             tenants.push(TenantActors { tenant: address, retraining });
         }
-        let migration = MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone()).start();
+        let migration = MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone());
+        let there = self.launcher.device.instances().context("the device cannot be read")?;
+        let migration = migration.adopting(there).start();
         let (view, seen) = watch::channel(Arc::new(View::default()));
         let facts = self.facts();
         let parts = CoordinatorParts {
