@@ -116,11 +116,10 @@ impl CoordinatorActor {
     }
 
     fn tick_of(&self, seen: &Seen) -> Tick {
-        let instances = (0..self.parts.gpus.len() as u32)
-            .map(|gpu| -> Vec<InstanceState> {
-                seen.inventory.items.iter().filter(|item| item.gpu == gpu).map(|item| item.state.clone()).collect()
-            })
-            .collect();
+        let on = |gpu: &Gpu| -> Vec<InstanceState> {
+            seen.inventory.items.iter().filter(|item| item.gpu == gpu.index).map(|item| item.state.clone()).collect()
+        };
+        let instances = self.parts.gpus.iter().map(on).collect();
         let tenants = seen
             .tenants
             .iter()

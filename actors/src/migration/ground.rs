@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use migrator_device::{DeviceError, DeviceEvent, Instance, Usage};
+use migrator_device::{DeviceError, DeviceEvent, Gpu, Instance, Usage};
 use migrator_mig::{Catalog, Placement, ProfileId, Site};
 use migrator_solver::{InstanceId, InstanceState, Task, TaskKind};
 
@@ -137,9 +137,8 @@ impl MigrationActor {
 
     /// A GPU that does not answer has no room: for the planner it is one instance that stays as it is.
     pub(super) fn lost_gpus(&self) -> Vec<InventoryItem> {
-        let gpus = self.launcher.device.gpus();
-        let lost = gpus.iter().filter(|gpu| self.ground.lost.contains(&gpu.index));
-        let item = |gpu: &migrator_device::Gpu| InventoryItem {
+        let lost = self.gpus.iter().filter(|gpu| self.ground.lost.contains(&gpu.index));
+        let item = |gpu: &Gpu| InventoryItem {
             gpu: gpu.index,
             state: InstanceState {
                 id: InstanceId(u64::MAX - u64::from(gpu.index)),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use migrator_device::Instance;
+use migrator_device::{Gpu, Instance};
 use migrator_machine::migration::MigrationConfig;
 use migrator_machine::{MigrationMachine, MigrationReport, MigrationWish, Time};
 use migrator_solver::{InstanceId, InstanceState, Plan, Problem, Target, Task, TaskKind, Transition};
@@ -69,6 +69,8 @@ pub struct MigrationActor {
     clock: Clock,
     launcher: Arc<Launcher>,
     tenants: Vec<TenantActors>,
+    /// In the order of [`Problem::gpus`].
+    gpus: Vec<Gpu>,
     instances: BTreeMap<InstanceId, Instance>,
     bound: BTreeMap<InstanceId, Bound>,
     staged: BTreeMap<(Target, Task), Started>,
@@ -90,6 +92,7 @@ impl MigrationActor {
         MigrationActor {
             machine: MigrationMachine::new(config),
             clock,
+            gpus: launcher.device.gpus(),
             launcher,
             tenants,
             instances: BTreeMap::new(),

@@ -73,8 +73,11 @@ impl MigrationActor {
     }
 
     fn create(&mut self, id: usize, key: SiteKey, ctx: &mut Context<Self>) {
+        let Some(gpu) = self.gpus.get(key.gpu).map(|gpu| gpu.index) else {
+            return self.done(id, Err(failed(format!("there is no GPU {}", key.gpu))), ctx);
+        };
         let device = Arc::clone(&self.launcher.device);
-        let create = tokio::task::spawn_blocking(move || device.create(key.gpu as u32, key.site));
+        let create = tokio::task::spawn_blocking(move || device.create(gpu, key.site));
         let after = |actor: &mut Self, result: Result<Result<Instance, DeviceError>, _>, _: &mut Context<Self>| {
             let made: Instance = result.map_err(|error: tokio::task::JoinError| failed(error))?.map_err(device_error)?;
             let instance = InstanceId(made.id);
