@@ -11,7 +11,7 @@ pub mod hull;
 pub mod partition;
 pub mod profile;
 
-pub use board::{Board, BoardProfile};
+pub use board::{Board, BoardError, BoardProfile};
 pub use catalog::{Catalog, CatalogError};
 pub use geometry::Geometry;
 pub use hull::{Facet, decomposes, facets};
