@@ -6,8 +6,8 @@ pub mod cpu;
 pub mod emulated;
 
 pub use cpu::CpuDevice;
-pub use emulated::Emulated;
 pub use cpu::option::{CpuOptions, Enforcement};
+pub use emulated::Emulated;
 
 use crossbeam_channel::Receiver;
 use migrator_mig::{Catalog, Site};

@@ -30,7 +30,10 @@ fn device(device: &DeviceConfig, found: &mut Vec<(String, String)>) {
     let default = DeviceConfig::default();
     match device.kind {
         DeviceKind::Nvidia if device.gpus.is_empty() => {
-            complain("kind", "needs device.gpus: the GPUs that may be cut up, by index, UUID or PCI bus id (`migrator gpu list` shows them)");
+            complain(
+                "kind",
+                "needs device.gpus: the GPUs that may be cut up, by index, UUID or PCI bus id (`migrator gpu list` shows them)",
+            );
         }
         DeviceKind::Nvidia => {
             if device.gpu_times {

@@ -20,13 +20,7 @@ pub(crate) struct Cores {
 
 impl Cores {
     /// Splits `usable` into `slices` as the options say, of which `capacity` (≤ their number) may be used at once.
-    pub(crate) fn split(
-        usable: Vec<usize>,
-        capacity: f64,
-        slices: u8,
-        cores: Option<f64>,
-        reserved: Option<f64>,
-    ) -> Result<Cores, String> {
+    pub(crate) fn split(usable: Vec<usize>, capacity: f64, slices: u8, cores: Option<f64>, reserved: Option<f64>) -> Result<Cores, String> {
         let reserved = match (reserved, cores) {
             (Some(reserved), _) => reserved,
             (None, Some(cores)) => (capacity - cores).max(0.0),
