@@ -91,10 +91,10 @@ impl MigrationActor {
         }
         for instance in found {
             let id = InstanceId(instance.id);
-            if !self.instances.contains_key(&id) {
+            self.instances.entry(id).or_insert_with(|| {
                 tracing::warn!(instance = id.0, gpu = instance.gpu, foreign = instance.foreign, "an instance appeared");
-                self.instances.insert(id, instance);
-            }
+                instance
+            });
         }
     }
 
