@@ -122,10 +122,8 @@ fn call(name: &'static str, told: Told, body: impl FnOnce(&Driver) -> Result<(),
             Effect::Refuse => Err(Code(fault.code)),
             Effect::Pretend => Ok(()),
             Effect::After => body(&driver).and(Err(Code(fault.code))),
-            Effect::Lose => {
-                told.gpu.into_iter().for_each(|gpu| driver.lose(gpu));
-                Err(Code::GPU_IS_LOST)
-            }
+            // A call that names no GPU of ours can lose none.
+            Effect::Lose => told.gpu.map_or(Err(Code(fault.code)), |gpu| driver.lose(gpu).and(Err(Code::GPU_IS_LOST))),
         },
     };
     log(&driver, name, told.args, result);

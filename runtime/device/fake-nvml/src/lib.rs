@@ -4,7 +4,6 @@
 //! crate for [`FakeHost`], which makes hosts and plays the parts that no caller of NVML can: other clients, faults, broken hardware.
 //! Read in the order [`gpu`] (what a GPU accepts), `driver` (what the calls mean), `abi` (how C calls them), [`FakeHost`].
 
-#[allow(unsafe_code, reason = "the C interface")]
 mod abi;
 pub mod audit;
 mod claim;

@@ -1,5 +1,6 @@
 //! A client of NVML: the wrapper, and the raw calls that it lacks, each in one line.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot begin fails")]
 #![allow(unsafe_code, reason = "the raw calls")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "handles and buffers of this file only")]
 
