@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use migrator_device::{Binding, Device, DeviceError};
+use migrator_device::{Device, DeviceError};
 use migrator_models::store::{Store, StoreError};
 use migrator_models::{ModelSpec, Source};
 use migrator_solver::{Task, TaskKind, TenantId};
@@ -16,6 +16,11 @@ use migrator_wire::message::{FromWorker, ModelKey, ToWorker};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio::time::Instant;
+
+pub mod measure;
+mod place;
+#[cfg(test)]
+mod tests;
 
 /// What the launcher must know of a tenant.
 #[derive(Clone, Debug)]
@@ -35,9 +40,9 @@ pub struct Started {
     pub exit: WorkerExit,
     /// Version loaded; `None` for a retraining's worker.
     pub version: Option<u32>,
-    /// (batch, CPU milliseconds) measured while warming up.
+    /// (batch, milliseconds) measured while warming up: of one core's time, or on the instance that the worker attached itself to.
     pub timings: Vec<(u32, f64)>,
-    /// Resident memory after loading, MiB; 0 when nothing was loaded.
+    /// Memory in use after loading, MiB: the process's, or the instance's that it attached itself to; 0 when nothing was loaded.
     pub memory_mib: u64,
     /// Seconds from the start of the process to the end of the warm-up.
     pub seconds: f64,
@@ -68,6 +73,21 @@ pub enum LaunchError {
         #[source]
         source: CallError,
     },
+    /// The worker cannot compute on such a device.
+    #[error("worker could not get ready for its device")]
+    Prepare(#[source] CallError),
+    /// The worker could not compute on the instance it was bound to.
+    #[error("worker could not attach itself to {visible}")]
+    Attach {
+        /// The instance's UUID.
+        visible: String,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+    /// No room to measure on.
+    #[error("no GPU has a free instance to measure a model on")]
+    NoRoom,
     /// The worker did not take its limit.
     #[error("worker did not take its number of executors")]
     Limit(#[source] CallError),
@@ -181,26 +201,6 @@ impl Launcher {
         self.fill(task, handle, exit, began).await
     }
 
-    /// Starts a worker directly on an instance and loads the model there: what a switch costs without preloading.
-    ///
-    /// # Errors
-    /// [`LaunchError`]; the process is dead then.
-    pub async fn start_on(self: &Arc<Self>, task: Task, instance: u64) -> Result<Started, LaunchError> {
-        let began = Instant::now();
-        let (handle, exit) = self.spawn(task.tenant).await?;
-        self.bind(instance, handle.pid()).await?;
-        self.fill(task, handle, exit, began).await
-    }
-
-    /// Puts a process onto an instance.
-    ///
-    /// # Errors
-    /// What the device says.
-    pub async fn bind(&self, instance: u64, pid: u32) -> Result<Binding, LaunchError> {
-        let device = Arc::clone(&self.device);
-        Ok(self.runtime.spawn_blocking(move || device.bind(instance, pid)).await??)
-    }
-
     /// Keeps a worker for the first plan that wants this tenant's inference.
     pub fn keep(&self, tenant: TenantId, started: Started) {
         self.stash.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, started);
@@ -270,7 +270,11 @@ impl Launcher {
     async fn spawn(&self, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
         let name = self.tenants[tenant.index()].tenant.clone();
         let spawned = self.runtime.spawn(self.workers.spawn(&name)).await?;
-        spawned.map_err(|source| LaunchError::Spawn { tenant: name, source })
+        let (handle, exit) = spawned.map_err(|source| LaunchError::Spawn { tenant: name, source })?;
+        if !self.device.computes_on_host() {
+            handle.call(ToWorker::Prepare, Vec::new()).await.map_err(LaunchError::Prepare)?;
+        }
+        Ok((handle, exit))
     }
 
     async fn fill(&self, task: Task, handle: WorkerHandle, exit: WorkerExit, began: Instant) -> Result<Started, LaunchError> {

@@ -58,6 +58,10 @@ impl Device for MemoryDevice {
         self.gpus.clone()
     }
 
+    fn computes_on_host(&self) -> bool {
+        true
+    }
+
     fn instances(&self) -> Result<Vec<Instance>, DeviceError> {
         let mut instances: Vec<Instance> = self.called().instances.values().cloned().collect();
         instances.sort_by_key(|instance| (instance.gpu, instance.site));

@@ -130,6 +130,7 @@ impl Work {
                 sleep(self.nature.load).await;
                 self.answer(id, FromWorker::Hello { protocol: PROTOCOL, pid: self.pid, torch: "none".to_owned() });
             }
+            ToWorker::Prepare | ToWorker::Attach { .. } => panic!("these instances move their processes themselves"),
             ToWorker::Limit { executors: count } => {
                 executors.count = count as usize;
                 self.answer(id, FromWorker::Done);

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use actix::prelude::*;
 use migrator_device::{Device, DeviceError, Instance};
 use migrator_machine::migration::{StepError, StepOk};
-use migrator_models::curve::executors;
 use migrator_solver::{InstanceId, SiteKey, Step, Target, Task, TaskKind};
 use migrator_wire::client::WorkerHandle;
-use migrator_wire::message::ToWorker;
 use tokio::sync::oneshot;
 
 use super::{Bound, BoundState, MigrationActor};
@@ -169,17 +167,12 @@ impl MigrationActor {
     fn bind(&mut self, id: usize, target: Target, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
         let launcher = Arc::clone(&self.launcher);
         let staged = self.staged.remove(&(target, task)).filter(|started| started.handle.is_alive());
-        let threads = executors(self.instances.get(&instance).map_or(1.0, |made| made.share));
+        let share = self.share(instance);
         let bind = async move {
-            let started = match staged {
-                Some(started) => {
-                    launcher.bind(instance.0, started.handle.pid()).await?;
-                    started
-                }
-                None => launcher.start_on(task, instance.0).await?,
-            };
-            started.handle.call(ToWorker::Limit { executors: threads }, Vec::new()).await.map_err(LaunchError::Limit)?;
-            Ok::<_, LaunchError>(started)
+            match staged {
+                Some(mut started) => launcher.place(&mut started, instance.0, share).await.map(|()| started),
+                None => launcher.start_on(task, instance.0, share).await,
+            }
         };
         let after = move |actor: &mut Self, result: Result<Started, LaunchError>, ctx: &mut Context<Self>| {
             let started = result.map_err(|error| failed(error.chain()))?;
@@ -187,6 +180,11 @@ impl MigrationActor {
             Ok(StepOk::default())
         };
         self.then(id, bind, after, ctx);
+    }
+
+    /// Share of an instance; of one that is gone meanwhile, which the device will say, any.
+    pub(super) fn share(&self, instance: InstanceId) -> f64 {
+        self.instances.get(&instance).map_or(1.0, |made| made.share)
     }
 
     /// A worker is on its instance: remembered, and watched from now on.
@@ -202,13 +200,13 @@ impl MigrationActor {
             Err(error) => return self.done(id, Err(error), ctx),
         };
         // A retraining that was to leave and stays after all is off its instance.
-        let pid = self.bound.get(&instance).map(|bound| bound.handle.pid());
-        let back = self.parting.remove(&instance).zip(pid);
-        let launcher = Arc::clone(&self.launcher);
+        let handle = self.bound.get(&instance).map(|bound| bound.handle.clone());
+        let back = self.parting.remove(&instance).zip(handle);
+        let (launcher, share) = (Arc::clone(&self.launcher), self.share(instance));
         let admit = async move {
-            if let Some((written, pid)) = back {
+            if let Some((written, handle)) = back {
                 let _ = written.await;
-                launcher.bind(instance.0, pid).await.map_err(|error| failed(error.chain()))?;
+                launcher.put_back(&handle, instance.0, share).await.map_err(|error| failed(error.chain()))?;
             }
             admitted.await.map(|()| StepOk::default()).map_err(failed)
         };

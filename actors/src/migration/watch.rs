@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use migrator_models::curve::executors;
 use migrator_solver::{InstanceId, Task};
 use migrator_wire::client::WorkerExit;
-use migrator_wire::message::ToWorker;
 
 use super::{BoundState, MigrationActor};
 use crate::launcher::{LaunchError, Started};
@@ -49,13 +47,11 @@ impl MigrationActor {
         *tries += 1;
         let pause = if *tries == 1 { Duration::ZERO } else { (BACKOFF * (1 << (*tries - 2).min(10))).min(LONGEST_BACKOFF) };
         let launcher = Arc::clone(&self.launcher);
-        let threads = executors(self.instances.get(&instance).map_or(1.0, |made| made.share));
+        let share = self.share(instance);
         let start = async move {
             tokio::time::sleep(pause).await;
-            let started = launcher.stage(task).await?;
-            launcher.bind(instance.0, started.handle.pid()).await?;
-            started.handle.call(ToWorker::Limit { executors: threads }, Vec::new()).await.map_err(LaunchError::Limit)?;
-            Ok(started)
+            let mut started = launcher.stage(task).await?;
+            launcher.place(&mut started, instance.0, share).await.map(|()| started)
         };
         ctx.spawn(start.into_actor(self).map(move |result, actor, ctx| actor.restarted(instance, task, result, ctx)));
     }

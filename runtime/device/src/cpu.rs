@@ -112,6 +112,10 @@ impl Device for CpuDevice {
         vec![self.gpu.clone()]
     }
 
+    fn computes_on_host(&self) -> bool {
+        true
+    }
+
     fn instances(&self) -> Result<Vec<Instance>, DeviceError> {
         Ok(lock(&self.ledger).list())
     }

@@ -141,6 +141,10 @@ impl<D: Device> Device for Emulated<D> {
         self.gpus.clone()
     }
 
+    fn computes_on_host(&self) -> bool {
+        true
+    }
+
     fn instances(&self) -> Result<Vec<Instance>, DeviceError> {
         let there = self.device.instances()?;
         self.forget_all_but(&there);

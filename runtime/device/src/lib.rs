@@ -103,6 +103,11 @@ pub struct Usage {
 pub trait Device: Send + Sync {
     /// The GPUs, in index order.
     fn gpus(&self) -> Vec<Gpu>;
+    /// Whether instances compute on the host's cores: then a worker needs no CUDA, and is as fast in the staging area as on an
+    /// instance of one core.
+    fn computes_on_host(&self) -> bool {
+        false
+    }
     /// What exists now, by GPU and start; left-overs of an earlier run included.
     ///
     /// # Errors

@@ -146,24 +146,22 @@ async fn runtime_of(arbiter: &ArbiterHandle) -> anyhow::Result<Handle> {
     told.await.context("a thread for the tenants could not be started")
 }
 
-/// Loads a tenant's model into a worker that the first plan will use, and takes its timings for the curve.
+/// Takes a model's timings for the curve.
 async fn measure(launcher: &Arc<Launcher>, id: TenantId, tenant: &TenantConfig) -> anyhow::Result<Measured> {
-    let started = launcher.stage(Task::inference(id)).await.with_context(|| format!("tenant {:?}", tenant.name))?;
-    let points: Vec<CurvePoint> = started.timings.iter().map(|&(batch, core_ms)| CurvePoint { batch, core_ms }).collect();
+    let found = launcher.measure(Task::inference(id)).await.with_context(|| format!("tenant {:?}", tenant.name))?;
+    let points: Vec<CurvePoint> = found.core_ms.iter().map(|&(batch, core_ms)| CurvePoint { batch, core_ms }).collect();
     let text: Vec<String> = points.iter().map(|point| format!("{}: {:.2}", point.batch, point.core_ms)).collect();
     tracing::info!(
         tenant = tenant.name,
-        version = started.version,
-        load_s = started.seconds,
-        memory_mib = started.memory_mib,
+        version = found.version,
+        load_s = found.load_s,
+        memory_mib = found.memory_mib,
         "measured; core ms by batch {}",
         text.join(", ")
     );
-    let version = u64::from(started.version.unwrap_or(0));
-    let accuracy = launcher.store.manifest(&tenant.model.name, version).ok().and_then(|manifest| manifest.accuracy_after);
-    let measured = Measured { curve: Curve { points }, memory_mib: started.memory_mib, load_s: started.seconds, accuracy };
-    launcher.keep(id, started);
-    Ok(measured)
+    let manifest = launcher.store.manifest(&tenant.model.name, u64::from(found.version)).ok();
+    let accuracy = manifest.and_then(|manifest| manifest.accuracy_after);
+    Ok(Measured { curve: Curve { points }, memory_mib: found.memory_mib, load_s: found.load_s, accuracy })
 }
 
 struct Builder<'c> {

@@ -52,8 +52,10 @@ impl SpawnOptions {
 /// How long a call may take, from the moment it is made. A retraining has none.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// Process start to `Hello`: dynamic linking, and the CUDA context.
+    /// Process start to `Hello`: dynamic linking.
     pub hello: Duration,
+    /// `Prepare`, and `Attach` with the CUDA context, the copy and the warm-up: less than a step of a migration may take.
+    pub attach: Duration,
     /// `Load`, warm-up included.
     pub load: Duration,
     /// `Infer`; far over any SLO, for the caller drops what is late.
@@ -65,7 +67,7 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Deadlines {
         let seconds = Duration::from_secs;
-        Deadlines { hello: seconds(60), load: seconds(300), infer: seconds(30), control: seconds(30) }
+        Deadlines { hello: seconds(60), attach: seconds(50), load: seconds(300), infer: seconds(30), control: seconds(30) }
     }
 }
 
@@ -73,6 +75,7 @@ impl Deadlines {
     fn of(&self, message: &ToWorker) -> Duration {
         match message {
             ToWorker::Hello { .. } => self.hello,
+            ToWorker::Prepare | ToWorker::Attach { .. } => self.attach,
             ToWorker::Load { .. } => self.load,
             ToWorker::Infer { .. } => self.infer,
             _ => self.control,
@@ -292,6 +295,7 @@ impl fmt::Display for FailName {
             FailCode::BadData => "bad data",
             FailCode::Diverged => "diverged",
             FailCode::OutOfMemory => "out of memory",
+            FailCode::NoDevice => "no device",
             FailCode::Torch => "libtorch failed",
             FailCode::Internal => "internal error",
         })

@@ -6,7 +6,7 @@ use migrator_models::{ModelSpec, TrainSpec};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides must have the same.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// File descriptor of the worker's end of the socket pair.
 pub const WORKER_FD: i32 = 3;
@@ -23,6 +23,18 @@ pub enum ToWorker {
     Hello {
         /// The server's [`PROTOCOL`].
         protocol: u16,
+    },
+    /// Load CUDA's libraries, and touch no GPU yet: the slow part of [`ToWorker::Attach`] that needs no instance.
+    /// Answer: [`FromWorker::Done`], or [`FailCode::NoDevice`] where there are none.
+    Prepare,
+    /// Compute on this instance from now on, once and for good: CUDA is initialised with nothing else in sight, and the models that
+    /// are loaded move there and are warmed. What is loaded later goes there directly. Answer: [`FromWorker::Attached`]; after a
+    /// failure the worker lives on, but can only compute on the host.
+    Attach {
+        /// UUID of the MIG instance (`MIG-…`), or of the GPU where there is no MIG (`GPU-…`).
+        visible: String,
+        /// Its compute slices, in which the cost of a retraining is counted.
+        share: f64,
     },
     /// Run on this many executors from now on (after staging, and after every bind). Answer: [`FromWorker::Done`].
     Limit {
@@ -97,15 +109,28 @@ pub enum FromWorker {
         /// Version of libtorch.
         torch: String,
     },
+    /// The worker computes on its instance.
+    Attached {
+        /// The device's name as the driver tells it, e.g. `NVIDIA H200 MIG 1g.18gb`.
+        device: String,
+        /// Milliseconds to load CUDA's libraries; next to nothing after a [`ToWorker::Prepare`].
+        libraries_ms: f64,
+        /// Milliseconds to initialise CUDA and create its context.
+        context_ms: f64,
+        /// The models that moved there, by key.
+        models: Vec<Moved>,
+        /// Memory of the instance in use afterwards, MiB.
+        memory_mib: u64,
+    },
     /// A model is loaded and warm.
     Loaded {
         /// Milliseconds to read and build it.
         load_ms: f64,
         /// Milliseconds to warm it at all batch sizes.
         warm_ms: f64,
-        /// (batch, milliseconds of CPU time of one executor) after warm-up.
+        /// (batch, milliseconds) after warm-up: CPU time of one executor, or wall time on an attached instance.
         timings: Vec<(u32, f64)>,
-        /// Resident memory of the process afterwards, MiB.
+        /// Resident memory of the process afterwards, or memory of the attached instance in use, MiB.
         memory_mib: u64,
     },
     /// A batch is computed; payload: the output, `FP32`, `rows × classes`.
@@ -123,7 +148,7 @@ pub enum FromWorker {
         steps: u64,
         /// Mean training loss since the last progress.
         loss: f32,
-        /// CPU seconds spent so far, over all pauses.
+        /// CPU seconds spent so far, over all pauses; on an attached instance seconds times its compute slices.
         core_s: f64,
     },
     /// A retraining is over; the folder `out` holds the new weights.
@@ -134,7 +159,7 @@ pub enum FromWorker {
         accuracy_after: f64,
         /// Held-out samples.
         held_out: u64,
-        /// CPU seconds spent, over all pauses.
+        /// CPU seconds spent, over all pauses; on an attached instance seconds times its compute slices.
         core_s: f64,
     },
     /// A retraining is checkpointed and stopped.
@@ -155,6 +180,19 @@ pub enum FromWorker {
     },
 }
 
+/// A model that moved to an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Its key.
+    pub key: ModelKey,
+    /// Milliseconds to copy it there.
+    pub copy_ms: f64,
+    /// Milliseconds to warm it at all batch sizes.
+    pub warm_ms: f64,
+    /// (batch, milliseconds of wall time) after warm-up.
+    pub timings: Vec<(u32, f64)>,
+}
+
 /// Kinds of failure of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailCode {
@@ -170,6 +208,8 @@ pub enum FailCode {
     Diverged,
     /// Memory ran out.
     OutOfMemory,
+    /// There is no CUDA, not the instance asked for, or it failed.
+    NoDevice,
     /// libtorch failed otherwise.
     Torch,
     /// The worker's own fault.

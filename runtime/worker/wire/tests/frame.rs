@@ -8,6 +8,7 @@ use migrator_models::{Architecture, ModelSpec, Source, TrainSpec};
 use migrator_wire::frame::blocking::{self, ALIGN};
 use migrator_wire::frame::stream::{self, Rope};
 use migrator_wire::frame::{HEADER_LEN, Header, Kind, MAX_HEAD_LEN, MAX_PAYLOAD_LEN};
+use migrator_wire::message::Moved;
 use migrator_wire::{FailCode, FrameError, FromWorker, ModelKey, ToWorker, TrainJob};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -26,6 +27,8 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
     let path = "[a-z/]{0,20}".prop_map(PathBuf::from);
     prop_oneof![
         any::<u16>().prop_map(|protocol| ToWorker::Hello { protocol }),
+        Just(ToWorker::Prepare),
+        ("(MIG|GPU)-[0-9a-f-]{36}", 0.0..7.0).prop_map(|(visible, share)| ToWorker::Attach { visible, share }),
         any::<u32>().prop_map(|executors| ToWorker::Limit { executors }),
         (key.clone(), ".{0,9}", path.clone(), vec(any::<u32>(), 0..9)).prop_map(|(key, name, folder, warm)| ToWorker::Load {
             key,
@@ -53,7 +56,15 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
             loss,
             core_s
         }),
+        (".{0,40}", vec((any::<u32>(), vec((any::<u32>(), 0.0..1e3), 0..9)), 0..3), any::<u64>()).prop_map(
+            |(device, models, memory_mib)| {
+                let moved = |(key, timings)| Moved { key: ModelKey(key), copy_ms: 2.0, warm_ms: 3.0, timings };
+                let models = models.into_iter().map(moved).collect();
+                FromWorker::Attached { device, libraries_ms: 0.5, context_ms: 1.0, models, memory_mib }
+            }
+        ),
         ".{0,200}".prop_map(|message| FromWorker::Failed { code: FailCode::BadModel, message }),
+        Just(FromWorker::Failed { code: FailCode::NoDevice, message: "no driver".into() }),
         Just(FromWorker::Done),
     ]
 }
