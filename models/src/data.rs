@@ -362,7 +362,13 @@ mod tests {
 
     fn mlp() -> ModelSpec {
         let architecture = Architecture::Mlp { features: 2, hidden: vec![] };
-        ModelSpec { name: "m".into(), classes: 3, max_batch: 1, source: Source::Architecture { architecture } }
+        ModelSpec {
+            name: "m".into(),
+            classes: 3,
+            max_batch: 1,
+            precision: Default::default(),
+            source: Source::Architecture { architecture },
+        }
     }
 
     fn text() -> ModelSpec {

@@ -13,5 +13,5 @@ pub mod synthetic;
 
 pub use curve::Curve;
 pub use data::{DataError, Dataset, Sample};
-pub use spec::{Architecture, Datatype, ModelSpec, Source, TensorSpec, TrainSpec};
+pub use spec::{Architecture, Datatype, ModelSpec, Precision, Source, TensorSpec, TrainSpec};
 pub use store::{Latest, Manifest, Store, StoreError};

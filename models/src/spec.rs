@@ -121,6 +121,29 @@ pub enum Source {
     },
 }
 
+/// Number format that inference computes in on a GPU. Inputs and outputs of the protocol stay as they are; training and the
+/// host's cores compute in [`Precision::Fp32`] whatever is chosen, for there the others are no faster.
+///
+/// A TorchScript module is converted whole, buffers of whole numbers included: one that looks something up by such a buffer does
+/// not load, and should be exported in half precision itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// IEEE 754, 4 bytes.
+    #[default]
+    Fp32,
+    /// IEEE 754, 2 bytes.
+    Fp16,
+    /// The upper half of a 4-byte float: its range, 8 bits of precision.
+    Bf16,
+}
+
+impl Precision {
+    fn is_default(&self) -> bool {
+        *self == Precision::default()
+    }
+}
+
 /// A classifier: what it takes, gives and is made of.
 ///
 /// Every model here has one output, `OUTPUT0` (`FP32`, shape `[classes]`): one logit per class.
@@ -133,6 +156,9 @@ pub struct ModelSpec {
     pub classes: u32,
     /// Most rows in one batch.
     pub max_batch: u32,
+    /// What inference computes in on a GPU.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    pub precision: Precision,
     /// What computes it.
     pub source: Source,
 }
@@ -191,11 +217,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_precision_that_is_not_told_is_fp32_and_an_unknown_one_is_refused() {
+        let source = r#""source":{"source":"torchscript","inputs":[]}"#;
+        let read = |more: &str| serde_json::from_str::<ModelSpec>(&format!(r#"{{"name":"m","classes":2,"max_batch":1,{more}{source}}}"#));
+        let plain = read("").unwrap();
+        assert_eq!(plain.precision, Precision::Fp32);
+        assert!(!serde_json::to_string(&plain).unwrap().contains("precision"), "versions of before stay readable by programs of before");
+        assert_eq!(read(r#""precision":"bf16","#).unwrap().precision, Precision::Bf16);
+        assert!(read(r#""precision":"int8","#).is_err());
+    }
+
+    #[test]
     fn the_largest_batch_is_always_among_the_measured_ones() {
         let spec = ModelSpec {
             name: "m".into(),
             classes: 2,
             max_batch: 24,
+            precision: Precision::Bf16,
             source: Source::Architecture { architecture: Architecture::Mlp { features: 4, hidden: vec![8] } },
         };
         assert_eq!(spec.batch_sizes(), [1, 2, 4, 8, 16, 24]);

@@ -168,7 +168,7 @@ fn bench(nature: Nature) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(folder.path()).unwrap());
     let source = Source::Architecture { architecture: Architecture::Mlp { features: 2, hidden: vec![] } };
-    let spec = ModelSpec { name: "m".into(), classes: 2, max_batch: 1, source };
+    let spec = ModelSpec { name: "m".into(), classes: 2, max_batch: 1, precision: Default::default(), source };
     let staged = store.staging("m").unwrap();
     std::fs::write(staged.join(WEIGHTS), b"any").unwrap();
     store.publish("m", &staged, Manifest::new(spec.clone())).unwrap();

@@ -3,7 +3,7 @@ use crate::spec::{Architecture, ModelSpec, Source};
 
 fn spec(name: &str) -> ModelSpec {
     let architecture = Architecture::Mlp { features: 2, hidden: vec![4] };
-    ModelSpec { name: name.into(), classes: 2, max_batch: 1, source: Source::Architecture { architecture } }
+    ModelSpec { name: name.into(), classes: 2, max_batch: 1, precision: Default::default(), source: Source::Architecture { architecture } }
 }
 
 fn store() -> (tempfile::TempDir, Store) {

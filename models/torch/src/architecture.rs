@@ -7,7 +7,7 @@ use tch::nn::{Init, ModuleT, Path};
 use tch::{TchError, Tensor, nn};
 
 use crate::TorchError;
-use crate::error::of_libtorch;
+use crate::error::guarded;
 
 /// A network over variables of a `VarStore`. Inputs: one tensor, or for text the token ids and the offset of each text in them.
 pub(crate) trait Net: Debug + Send {
@@ -174,13 +174,4 @@ impl Net for Vision {
     fn forward(&self, inputs: &[Tensor], train: bool) -> Result<Tensor, TorchError> {
         guarded(|| self.0.forward_t(&inputs[0], train))
     }
-}
-
-/// Turns a panic of tch's convenience functions (shapes are checked before, so: memory ran out) into an error.
-fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, TorchError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-        let text = text.unwrap_or("libtorch panicked").replace("\\n", "\n");
-        of_libtorch(text.split_once("Torch(\"").map_or(text.as_str(), |(_, reason)| reason))
-    })
 }

@@ -23,6 +23,12 @@ pub enum TorchError {
     /// Memory ran out.
     #[error("{0}")]
     OutOfMemory(String),
+    /// There is no GPU to compute on.
+    #[error("{0}")]
+    NoDevice(String),
+    /// The GPU failed, and with it everything that this process may still ask of it.
+    #[error("{0}")]
+    DeviceLost(String),
     /// libtorch failed otherwise.
     #[error("{0}")]
     Torch(String),
@@ -44,13 +50,48 @@ impl From<TchError> for TorchError {
     }
 }
 
+/// What texts say when memory ran out: of the host, of the GPU, and of the GPU's libraries.
+const MEMORY: [&str; 7] = [
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+];
+
+/// Errors after which every further call of the process fails (`driver_types.h`: "the only way to continue is to restart").
+const STICKY: [&str; 8] = [
+    "illegal memory access",
+    "misaligned address",
+    "illegal instruction",
+    "invalid program counter",
+    "hardware stack error",
+    "unspecified launch failure",
+    "device-side assert",
+    "uncorrectable ecc error",
+];
+
+/// Turns a panic of tch's convenience functions, of which some have no other form, into an error.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, TorchError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("libtorch panicked").replace("\\n", "\n");
+        of_libtorch(text.split_once("Torch(\"").map_or(text.as_str(), |(_, reason)| reason))
+    })
+}
+
 /// The error behind a text of libtorch: its first line, the rest to the log.
 pub(crate) fn of_libtorch(text: &str) -> TorchError {
     tracing::debug!(error = text, "libtorch failed");
     let line = first_line(text);
-    let memory = ["not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "bad allocation"];
-    if memory.iter().any(|what| text.to_ascii_lowercase().contains(what)) {
+    let lower = text.to_ascii_lowercase();
+    if MEMORY.iter().any(|what| lower.contains(what)) {
         return TorchError::OutOfMemory(format!("memory ran out: {line}"));
+    }
+    if lower.contains("cuda error") && STICKY.iter().any(|what| lower.contains(what)) {
+        return TorchError::DeviceLost(format!("the GPU failed: {line}"));
     }
     TorchError::Torch(line)
 }
@@ -81,6 +122,16 @@ mod tests {
         let text =
             "Internal torch error: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried";
         assert!(matches!(of_libtorch(text), TorchError::OutOfMemory(line) if !line.contains('\n')));
+    }
+
+    #[test]
+    fn a_gpu_that_is_full_is_told_from_one_that_failed() {
+        let full = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 9.75 GiB\nException raised from malloc";
+        assert!(matches!(of_libtorch(full), TorchError::OutOfMemory(_)));
+        assert!(matches!(of_libtorch("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"), TorchError::OutOfMemory(_)));
+        let failed = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronously reported";
+        assert!(matches!(of_libtorch(failed), TorchError::DeviceLost(line) if line.lines().count() == 1));
+        assert!(matches!(of_libtorch("CUDA error: invalid argument"), TorchError::Torch(_)));
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! Bytes of a request to tensors.
 
 use migrator_models::{Datatype, TensorSpec};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::TorchError;
 use crate::text::{self, Text};
+use crate::{TorchError, place, upload};
 
-/// The tensors of a batch. The bytes are copied once: a tensor over borrowed, perhaps unaligned bytes saves nothing measurable.
-pub(crate) fn tensors(specs: &[TensorSpec], text: Option<&Text>, inputs: &[&[u8]], rows: u32) -> Result<Vec<Tensor>, TorchError> {
+/// The tensors of a batch on a device, numbers of 4 bytes as `kind`. The bytes are copied once, and once more to a GPU: a tensor
+/// over borrowed, perhaps unaligned bytes saves nothing measurable.
+pub(crate) fn tensors(
+    specs: &[TensorSpec],
+    text: Option<&Text>,
+    inputs: &[&[u8]],
+    rows: u32,
+    (device, kind): (Device, Kind),
+) -> Result<Vec<Tensor>, TorchError> {
     if inputs.len() != specs.len() {
         return Err(TorchError::BadInput(format!("{} inputs given, the model takes {}", inputs.len(), specs.len())));
     }
@@ -17,14 +24,31 @@ pub(crate) fn tensors(specs: &[TensorSpec], text: Option<&Text>, inputs: &[&[u8]
     match text {
         Some(text) => {
             let ids = strings(inputs[0], rows, &specs[0].name)?.into_iter().map(|s| text.ids(s)).collect::<Result<Vec<_>, _>>()?;
-            text::tensors(ids.iter().map(Vec::as_slice))
+            text::tensors(ids.iter().map(Vec::as_slice))?.into_iter().map(|ids| place::on(device, ids)).collect()
+        }
+        None if device.is_cuda() => {
+            let upload =
+                |(place, (spec, bytes)): (usize, (&TensorSpec, &&[u8]))| uploaded(place, spec, bytes, rows as usize, (device, kind));
+            specs.iter().zip(inputs).enumerate().map(upload).collect()
         }
         None => specs.iter().zip(inputs).map(|(spec, bytes)| tensor(spec, bytes, rows as usize)).collect(),
     }
 }
 
-/// A tensor of `rows` rows.
+fn uploaded(place: usize, spec: &TensorSpec, bytes: &[u8], rows: usize, (device, wanted): (Device, Kind)) -> Result<Tensor, TorchError> {
+    let (shape, kind) = checked(spec, bytes, rows)?;
+    let tensor = upload::tensor(place, bytes, &shape, kind, device)?;
+    Ok(if kind == Kind::Float && wanted != kind { tensor.f_to_kind(wanted)? } else { tensor })
+}
+
+/// A tensor of `rows` rows, on the host.
 pub(crate) fn tensor(spec: &TensorSpec, bytes: &[u8], rows: usize) -> Result<Tensor, TorchError> {
+    let (shape, kind) = checked(spec, bytes, rows)?;
+    Ok(Tensor::f_from_data_size(bytes, &shape, kind)?)
+}
+
+/// Shape and element type, once the bytes are known to fit them.
+fn checked(spec: &TensorSpec, bytes: &[u8], rows: usize) -> Result<(Vec<i64>, Kind), TorchError> {
     let (Some(kind), Some(size)) = (kind(spec.datatype), spec.datatype.size()) else {
         return Err(TorchError::BadModel(format!("input {} is BYTES, which only a text classifier takes", spec.name)));
     };
@@ -36,8 +60,7 @@ pub(crate) fn tensor(spec: &TensorSpec, bytes: &[u8], rows: usize) -> Result<Ten
     if spec.datatype == Datatype::Bool && bytes.iter().any(|&byte| byte > 1) {
         return Err(TorchError::BadInput(format!("input {} is BOOL; its bytes must be 0 or 1", spec.name)));
     }
-    let shape: Vec<i64> = std::iter::once(rows as i64).chain(spec.shape.iter().map(|&n| i64::from(n))).collect();
-    Ok(Tensor::f_from_data_size(bytes, &shape, kind)?)
+    Ok((std::iter::once(rows as i64).chain(spec.shape.iter().map(|&n| i64::from(n))).collect(), kind))
 }
 
 fn kind(datatype: Datatype) -> Option<Kind> {

@@ -1,7 +1,7 @@
 //! The only crate that links libtorch: loads models, answers batches, retrains.
 //!
-//! Knows nothing of the wire, of instances or of actors. Every call computes on the calling thread alone: executors are the
-//! caller's threads. Read in the order `model`, `train`, `error`.
+//! Knows nothing of the wire, of instances or of actors. Every call computes on the calling thread alone, or has the one GPU of this
+//! process compute: executors are the caller's threads. Read in the order `model`, `train`, `place`, `error`.
 
 mod architecture;
 mod checkpoint;
@@ -10,16 +10,19 @@ mod input;
 mod model;
 mod network;
 mod optimizer;
+mod place;
 mod samples;
 mod script;
 mod shared;
 mod text;
 mod thread;
 mod train;
+mod upload;
 mod weights;
 
 pub use error::TorchError;
 pub use model::Model;
+pub use place::adopt_gpu;
 pub use train::{Control, Progress, TrainJob, TrainOutcome, train};
 
 /// Version of libtorch this was built against.

@@ -1,17 +1,19 @@
 //! A loaded model: inference and warm-up.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use migrator_models::{Datatype, ModelSpec, TensorSpec};
+use tch::{Device, Kind};
 
 use crate::network::Network;
 use crate::shared::{self, Shared};
 use crate::text::Text;
-use crate::{TorchError, input, thread};
+use crate::{TorchError, input, place, thread};
 
 /// Calls before timing: TorchScript specialises itself in the first two, and the caches want one more.
 const WARM_CALLS: u32 = 4;
-/// Timed calls: as many as fit into this many milliseconds of CPU, within the bounds.
+/// Timed calls: as many as fit into this many milliseconds of CPU or GPU, within the bounds.
 const TIMED_MS: f64 = 30.0;
 const TIMED_CALLS: (usize, usize) = (5, 31);
 
@@ -20,22 +22,42 @@ const TIMED_CALLS: (usize, usize) = (5, 31);
 pub struct Model {
     spec: ModelSpec,
     inputs: Vec<TensorSpec>,
-    text: Option<Text>,
+    text: Option<Arc<Text>>,
     network: Shared<Network>,
+    /// Where it is, and what it computes in.
+    place: (Device, Kind),
 }
 
 impl Model {
-    /// Loads `weights.safetensors` (and `tokenizer.json` for text) or `model.pt` from a version folder of the store, and runs one
-    /// row of zeros through it.
+    /// Loads onto the device that this process computes on: `weights.safetensors` (and `tokenizer.json` for text) or `model.pt` from a version
+    /// folder of the store; runs one row of zeros through it.
     ///
     /// # Errors
     /// [`TorchError::BadModel`] when a file is missing, corrupt, too old, or does not fit `spec`, or holds NaN.
     pub fn load(spec: &ModelSpec, folder: &Path) -> Result<Model, TorchError> {
         thread::alone();
-        let text = Text::load(spec, folder)?;
-        let network = shared::for_inference(Network::load(spec, folder)?);
-        let model = Model { spec: spec.clone(), inputs: spec.inputs(), text, network };
-        model.probe().map(|()| model)
+        let text = Text::load(spec, folder)?.map(Arc::new);
+        let device = place::device();
+        Model::of(spec, text, Network::load(spec, folder, device)?, device)
+    }
+
+    /// The same model on the device that this process computes on by now. `folder` is what it was loaded from.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`TorchError::OutOfMemory`] when it does not fit.
+    pub fn moved(&self, folder: &Path) -> Result<Model, TorchError> {
+        thread::alone();
+        let device = place::device();
+        Model::of(&self.spec, self.text.clone(), self.network.copied(&self.spec, folder, device)?, device)
+    }
+
+    fn of(spec: &ModelSpec, text: Option<Arc<Text>>, mut network: Network, device: Device) -> Result<Model, TorchError> {
+        let kind = place::kind(spec, device);
+        network.convert(kind, device)?;
+        let network = shared::for_inference(network);
+        let model = Model { spec: spec.clone(), inputs: spec.inputs(), text, network, place: (device, kind) };
+        // What this thread's stream has copied, the streams of other threads may read.
+        model.probe().and_then(|()| place::synchronize()).map(|()| model)
     }
 
     /// What it is.
@@ -59,7 +81,7 @@ impl Model {
     /// As [`Model::infer`].
     pub fn infer_into(&self, inputs: &[&[u8]], rows: u32, out: &mut Vec<u8>) -> Result<(), TorchError> {
         thread::alone();
-        let tensors = input::tensors(&self.inputs, self.text.as_ref(), inputs, rows)?;
+        let tensors = input::tensors(&self.inputs, self.text.as_deref(), inputs, rows, self.place)?;
         let _no_grad = tch::no_grad_guard();
         let logits = self.network.forward(&tensors, false)?;
         let (size, wants) = (logits.size(), [i64::from(rows), i64::from(self.spec.classes)]);
@@ -72,8 +94,8 @@ impl Model {
         Ok(())
     }
 
-    /// Runs real shapes at each batch size until they are warm, then times them: (batch, milliseconds of CPU time of this
-    /// thread), the median of several calls.
+    /// Runs real shapes at each batch size until they are warm, then times them: (batch, milliseconds), the median of several calls;
+    /// CPU time of this thread, or on a GPU wall time from the bytes of the inputs to those of the logits.
     ///
     /// # Errors
     /// As [`Model::infer`].
@@ -87,8 +109,8 @@ impl Model {
         let mut out = Vec::new();
         let mut call = || {
             out.clear();
-            let before = thread::cpu_s();
-            self.infer_into(&inputs, batch, &mut out).map(|()| (thread::cpu_s() - before) * 1e3)
+            let before = thread::spent_s();
+            self.infer_into(&inputs, batch, &mut out).map(|()| (thread::spent_s() - before) * 1e3)
         };
         let mut last = 0.0;
         for _ in 0..WARM_CALLS {
@@ -111,7 +133,7 @@ impl Model {
             Datatype::Fp32 => numbers(&|i| ((i % 17) as f32 / 16.0).to_le_bytes().to_vec()),
             Datatype::Fp64 => numbers(&|i| ((i % 17) as f64 / 16.0).to_le_bytes().to_vec()),
             Datatype::Bytes => {
-                let text = self.text.as_ref().map(Text::sample).unwrap_or_default();
+                let text = self.text.as_deref().map(Text::sample).unwrap_or_default();
                 [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat().repeat(rows as usize)
             }
         }

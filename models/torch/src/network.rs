@@ -8,6 +8,7 @@ use tch::nn::VarStore;
 use tch::{CModule, Device, Kind, Tensor};
 
 use crate::architecture::{self, Net};
+use crate::error::guarded;
 use crate::{TorchError, script, weights};
 
 /// What computes logits.
@@ -20,29 +21,55 @@ pub(crate) enum Network {
 }
 
 impl Network {
-    /// A network with random weights; an error for TorchScript, whose structure is in the file.
-    pub(crate) fn new(spec: &ModelSpec, seed: u64) -> Result<Network, TorchError> {
+    /// A network with random weights on a device; an error for TorchScript, whose structure is in the file.
+    pub(crate) fn new(spec: &ModelSpec, seed: u64, device: Device) -> Result<Network, TorchError> {
         let Source::Architecture { architecture } = &spec.source else {
             return Err(TorchError::BadModel(format!(
                 "model {}: TorchScript cannot be trained from scratch; publish a version",
                 spec.name
             )));
         };
-        let (vars, net) = build(spec, architecture)?;
+        let (vars, net) = build(spec, architecture, device)?;
         weights::initialise(&vars, seed)?;
         Ok(Network::Built { vars, net })
     }
 
-    /// Loads a version's folder.
-    pub(crate) fn load(spec: &ModelSpec, folder: &Path) -> Result<Network, TorchError> {
+    /// Loads a version's folder onto a device.
+    pub(crate) fn load(spec: &ModelSpec, folder: &Path, device: Device) -> Result<Network, TorchError> {
         let Source::Architecture { architecture } = &spec.source else {
-            return script::load(&folder.join(TORCHSCRIPT)).map(Network::Script);
+            return script::load(&folder.join(TORCHSCRIPT), device).map(Network::Script);
         };
-        let (vars, net) = build(spec, architecture)?;
+        let (vars, net) = build(spec, architecture, device)?;
         let path = folder.join(WEIGHTS);
         let bytes = std::fs::read(&path).map_err(|e| TorchError::BadModel(format!("{}: it cannot be read ({e})", path.display())))?;
         weights::from_bytes(&vars, &bytes, &path.display().to_string())?;
         Ok(Network::Built { vars, net })
+    }
+
+    /// The same network on another device. A built one is copied from memory; a TorchScript module is read from its folder again,
+    /// for moving one leaves its constants behind.
+    pub(crate) fn copied(&self, spec: &ModelSpec, folder: &Path, device: Device) -> Result<Network, TorchError> {
+        let (Network::Built { vars: from, .. }, Source::Architecture { architecture }) = (self, &spec.source) else {
+            return Network::load(spec, folder, device);
+        };
+        let (vars, net) = build(spec, architecture, device)?;
+        let from = weights::sorted(from);
+        for (name, mut variable) in weights::sorted(&vars) {
+            if let Some(from) = from.get(&name) {
+                tch::no_grad(|| variable.f_copy_(from))?;
+            }
+        }
+        Ok(Network::Built { vars, net })
+    }
+
+    /// Computes in `kind` from now on; only a network that is not trained may do so.
+    pub(crate) fn convert(&mut self, kind: Kind, device: Device) -> Result<(), TorchError> {
+        match (self, kind) {
+            (_, Kind::Float) => Ok(()),
+            (Network::Built { vars, .. }, Kind::BFloat16) => guarded(|| vars.bfloat16()),
+            (Network::Built { vars, .. }, _) => guarded(|| vars.half()),
+            (Network::Script(module), kind) => guarded(|| module.to(device, kind, false)),
+        }
     }
 
     /// Logits, `[rows, classes]` if the network is right.
@@ -105,17 +132,17 @@ impl Network {
     }
 
     /// Goes back to what [`Network::snapshot`] gave; parameters taken before may no longer be its own.
-    pub(crate) fn restore(&mut self, bytes: &[u8], path: &Path) -> Result<(), TorchError> {
+    pub(crate) fn restore(&mut self, bytes: &[u8], path: &Path, device: Device) -> Result<(), TorchError> {
         match self {
             Network::Built { vars, .. } => weights::from_bytes(vars, bytes, &path.display().to_string())?,
-            Network::Script(module) => *module = script::from_bytes(bytes, path)?,
+            Network::Script(module) => *module = script::from_bytes(bytes, path, device)?,
         }
         Ok(())
     }
 }
 
-fn build(spec: &ModelSpec, architecture: &Architecture) -> Result<(VarStore, Box<dyn Net>), TorchError> {
-    let vars = VarStore::new(Device::Cpu);
+fn build(spec: &ModelSpec, architecture: &Architecture, device: Device) -> Result<(VarStore, Box<dyn Net>), TorchError> {
+    let vars = VarStore::new(device);
     let net = architecture::build(&vars.root(), architecture, spec)?;
     Ok((vars, net))
 }
@@ -126,7 +153,13 @@ mod tests {
     use crate::Model;
 
     fn spec(architecture: Architecture) -> ModelSpec {
-        ModelSpec { name: "m".into(), classes: 5, max_batch: 4, source: Source::Architecture { architecture } }
+        ModelSpec {
+            name: "m".into(),
+            classes: 5,
+            max_batch: 4,
+            precision: Default::default(),
+            source: Source::Architecture { architecture },
+        }
     }
 
     #[test]
@@ -140,7 +173,7 @@ mod tests {
         ];
         for spec in all.map(spec) {
             let folder = tempfile::tempdir().unwrap();
-            let mut network = Network::new(&spec, 3).unwrap();
+            let mut network = Network::new(&spec, 3, Device::Cpu).unwrap();
             std::fs::write(folder.path().join(WEIGHTS), network.snapshot(folder.path()).unwrap()).unwrap();
             let model = Model::load(&spec, folder.path()).unwrap();
             let row: Vec<f32> = (0..2 * 3 * 32 * 32).map(|i| (i % 19) as f32 / 19.0).collect();
@@ -149,13 +182,17 @@ mod tests {
             let direct = tch::no_grad(|| network.forward(&[x], false)).unwrap();
             let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
             assert_eq!(model.infer(&[&bytes], 2).unwrap(), weights::bytes_of(&direct).unwrap(), "{spec:?}");
+            let moved = network.copied(&spec, Path::new("unused"), Device::Cpu).unwrap();
+            let x = Tensor::from_slice(&row).view(shape.as_slice());
+            let copied = tch::no_grad(|| moved.forward(&[x], false)).unwrap();
+            assert_eq!(weights::bytes_of(&copied).unwrap(), weights::bytes_of(&direct).unwrap(), "{spec:?}");
         }
     }
 
     #[test]
     fn the_seed_decides_the_weights() {
         let spec = spec(Architecture::Mlp { features: 4, hidden: vec![8] });
-        let bytes = |seed| Network::new(&spec, seed).unwrap().snapshot(Path::new("unused")).unwrap();
+        let bytes = |seed| Network::new(&spec, seed, Device::Cpu).unwrap().snapshot(Path::new("unused")).unwrap();
         assert!(bytes(1) == bytes(1) && bytes(1) != bytes(2));
     }
 }

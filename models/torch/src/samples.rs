@@ -7,10 +7,10 @@ use migrator_models::{Dataset, ModelSpec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::text::{self, Text};
-use crate::{TorchError, input};
+use crate::{TorchError, input, place};
 
 /// Samples to train on and to measure with.
 #[derive(Debug)]
@@ -62,14 +62,15 @@ impl Samples {
         Ok(Samples { features, labels: Tensor::f_from_slice(&labels)?, train, held_out })
     }
 
-    /// Inputs and labels of some samples.
-    pub(crate) fn batch(&self, indices: &[i64]) -> Result<(Vec<Tensor>, Tensor), TorchError> {
+    /// Inputs and labels of some samples, on a device. The data set stays on the host, for it may be larger than an instance.
+    pub(crate) fn batch(&self, indices: &[i64], device: Device) -> Result<(Vec<Tensor>, Tensor), TorchError> {
         let index = Tensor::f_from_slice(indices)?;
-        let inputs = match &self.features {
+        let inputs: Vec<Tensor> = match &self.features {
             Features::Numbers(tensors) => tensors.iter().map(|t| t.f_index_select(0, &index)).collect::<Result<_, _>>()?,
             Features::Tokens(tokens) => text::tensors(indices.iter().map(|&index| tokens[index as usize].as_slice()))?,
         };
-        Ok((inputs, self.labels.f_index_select(0, &index)?))
+        let inputs = inputs.into_iter().map(|input| place::on(device, input)).collect::<Result<_, _>>()?;
+        Ok((inputs, place::on(device, self.labels.f_index_select(0, &index)?)?))
     }
 }
 

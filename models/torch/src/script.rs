@@ -15,16 +15,16 @@ const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 const PICKLED: &str = "written by torch.save (a state dict or pickled module), not TorchScript";
 const EXPORT: &str = "export it again with torch.jit.save from PyTorch 1.4 or newer";
 
-/// Loads `model.pt` in evaluation mode.
-pub(crate) fn load(path: &Path) -> Result<CModule, TorchError> {
+/// Loads `model.pt` in evaluation mode. Unlike a module that is moved afterwards, its constants are on the device too.
+pub(crate) fn load(path: &Path, device: Device) -> Result<CModule, TorchError> {
     diagnose(path)?;
-    let module = CModule::load_on_device(path, Device::Cpu);
+    let module = CModule::load_on_device(path, device);
     checked(module.map_err(|error| failed(path, &error.to_string()))?, path)
 }
 
 /// Loads a module from what [`to_bytes`] gave.
-pub(crate) fn from_bytes(mut bytes: &[u8], path: &Path) -> Result<CModule, TorchError> {
-    let module = CModule::load_data_on_device(&mut bytes, Device::Cpu);
+pub(crate) fn from_bytes(mut bytes: &[u8], path: &Path, device: Device) -> Result<CModule, TorchError> {
+    let module = CModule::load_data_on_device(&mut bytes, device);
     checked(module.map_err(|error| failed(path, &error.to_string()))?, path)
 }
 

@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::{place, upload};
+
 /// Makes libtorch compute on this thread alone, without a pool of its own: executors are the caller's threads, and their CPU
 /// time is what instances are billed for. Cheap after the first call on a thread.
 pub(crate) fn alone() {
@@ -14,10 +16,17 @@ pub(crate) fn alone() {
             tch::set_num_threads(1);
         }
     });
+    if place::device().is_cuda() {
+        upload::own_stream();
+    }
 }
 
-/// CPU seconds of the calling thread since it began.
-pub(crate) fn cpu_s() -> f64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
+/// Seconds that count as spent by the calling thread: of the CPU, or all that pass where it waits for a GPU.
+pub(crate) fn spent_s() -> f64 {
+    seconds(if place::device().is_cuda() { ClockId::Monotonic } else { ClockId::ThreadCPUTime })
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let now = clock_gettime(clock);
     now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
 }

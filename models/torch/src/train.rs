@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use migrator_models::store::TOKENIZER;
 use migrator_models::{Architecture, Dataset, ModelSpec, Source, TrainSpec, file};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::checkpoint::{self, Checkpoint, Position};
 use crate::network::Network;
 use crate::optimizer::{Optimizer, Rule};
 use crate::samples::{self, Samples};
 use crate::text::Text;
-use crate::{TorchError, thread};
+use crate::{TorchError, place, thread};
 
 /// Least time between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub struct Progress {
     pub steps: u64,
     /// Training loss of the last step; 0 before the first.
     pub loss: f32,
-    /// CPU seconds spent so far, over all pauses.
+    /// CPU seconds spent so far, over all pauses; on a GPU seconds times the compute slices of the instance.
     pub core_s: f64,
 }
 
@@ -72,7 +72,7 @@ pub enum TrainOutcome {
         accuracy_after: f64,
         /// Held-out samples.
         held_out: u64,
-        /// CPU seconds spent, over all pauses.
+        /// CPU seconds spent, over all pauses; on a GPU seconds times the compute slices of the instance.
         core_s: f64,
     },
     /// Checkpointed; the same job goes on from there.
@@ -84,7 +84,7 @@ pub enum TrainOutcome {
     },
 }
 
-/// Retrains on the calling thread; `control` is called after every optimizer step, and after every batch of a measurement of
+/// Retrains on the calling thread and the device that this process computes on; `control` is called after every optimizer step, and after every batch of a measurement of
 /// accuracy, which happens at the start (with a base) and after each epoch. The best epoch's weights go into `out`.
 ///
 /// # Errors
@@ -92,7 +92,7 @@ pub enum TrainOutcome {
 /// weights become NaN or infinite, [`TorchError::Io`] when the checkpoint or `out` cannot be written.
 pub fn train(job: &TrainJob<'_>, control: &mut dyn FnMut(&Progress) -> Control) -> Result<TrainOutcome, TorchError> {
     thread::alone();
-    let started = thread::cpu_s();
+    let started = thread::spent_s();
     let (data, hash) = samples::read(job.dataset, job.spec)?;
     let text = tokenizer(job, &data)?;
     let samples = Samples::new(&data, job.spec, text.as_ref())?;
@@ -124,14 +124,15 @@ fn rule(spec: &ModelSpec) -> Rule {
 /// A retraining in progress.
 struct Run<'a> {
     job: &'a TrainJob<'a>,
+    device: Device,
     samples: Samples,
     fingerprint: String,
     network: Network,
     optimizer: Optimizer,
     position: Position,
-    /// CPU seconds of this thread that belong to no earlier stay.
+    /// Seconds of this thread that belong to no earlier stay.
     started: f64,
-    /// CPU seconds of earlier stays.
+    /// Cost of earlier stays.
     earlier_s: f64,
     batch: usize,
     per_epoch: u64,
@@ -142,14 +143,15 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(job: &'a TrainJob<'a>, samples: Samples, fingerprint: String, started: f64) -> Result<Run<'a>, TorchError> {
+        let device = place::device();
         let resumed = checkpoint::read(job.checkpoint, &fingerprint).and_then(|saved| {
             let resumed =
-                resume(job, saved).inspect_err(|error| tracing::warn!(%error, "the checkpoint is of no use; training starts anew"));
+                resume(job, saved, device).inspect_err(|error| tracing::warn!(%error, "the checkpoint is of no use; training starts anew"));
             resumed.ok().flatten()
         });
         let (network, optimizer, position) = match resumed {
             Some(resumed) => resumed,
-            None => begin(job)?,
+            None => begin(job, device)?,
         };
         let batch = (job.train.batch as usize).max(2);
         let per_epoch = samples::steps(samples.train.len(), batch);
@@ -157,6 +159,7 @@ impl<'a> Run<'a> {
         let (earlier_s, next_checkpoint) = (position.core_s, Instant::now() + CHECKPOINT_EVERY);
         let run = Run {
             job,
+            device,
             samples,
             fingerprint,
             network,
@@ -206,7 +209,7 @@ impl<'a> Run<'a> {
         // Dropout draws from libtorch's generator; seeding each step makes a resumed retraining draw the same.
         tch::manual_seed((self.job.train.seed ^ self.position.step << 20) as i64);
         self.network.set_training(true)?;
-        let (inputs, labels) = self.samples.batch(indices)?;
+        let (inputs, labels) = self.samples.batch(indices, self.device)?;
         let logits = self.network.forward(&inputs, true)?;
         self.check(&logits, indices.len())?;
         let loss = logits.f_cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
@@ -239,7 +242,7 @@ impl<'a> Run<'a> {
         for indices in self.samples.held_out.chunks(EVALUATE_ROWS) {
             {
                 let _no_grad = tch::no_grad_guard();
-                let (inputs, labels) = self.samples.batch(indices)?;
+                let (inputs, labels) = self.samples.batch(indices, self.device)?;
                 let logits = self.network.forward(&inputs, false)?;
                 self.check(&logits, indices.len())?;
                 right += logits.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
@@ -264,7 +267,7 @@ impl<'a> Run<'a> {
     }
 
     fn core_s(&self) -> f64 {
-        self.earlier_s + thread::cpu_s() - self.started
+        self.earlier_s + (thread::spent_s() - self.started) * place::slices()
     }
 
     fn checkpoint(&mut self) -> Result<(), TorchError> {
@@ -315,19 +318,19 @@ fn optimizer(job: &TrainJob<'_>, network: &Network) -> Result<Optimizer, TorchEr
     Optimizer::new(rule(job.spec), job.train.learning_rate, network.parameters()?)
 }
 
-fn begin(job: &TrainJob<'_>) -> Result<(Network, Optimizer, Position), TorchError> {
+fn begin(job: &TrainJob<'_>, device: Device) -> Result<(Network, Optimizer, Position), TorchError> {
     let network = match job.base {
-        Some(base) => Network::load(job.spec, base)?,
-        None => Network::new(job.spec, job.train.seed)?,
+        Some(base) => Network::load(job.spec, base, device)?,
+        None => Network::new(job.spec, job.train.seed, device)?,
     };
     let optimizer = optimizer(job, &network)?;
     Ok((network, optimizer, Position::default()))
 }
 
 /// Goes on from a checkpoint; `None` when it does not fit after all.
-fn resume(job: &TrainJob<'_>, saved: Checkpoint) -> Result<Option<(Network, Optimizer, Position)>, TorchError> {
-    let (mut network, _, _) = begin(job)?;
-    network.restore(&saved.weights, job.checkpoint)?;
+fn resume(job: &TrainJob<'_>, saved: Checkpoint, device: Device) -> Result<Option<(Network, Optimizer, Position)>, TorchError> {
+    let (mut network, _, _) = begin(job, device)?;
+    network.restore(&saved.weights, job.checkpoint, device)?;
     let optimizer = optimizer(job, &network)?;
     let fits = checkpoint::restore_state(&optimizer, &saved.state)?;
     Ok(fits.then_some((network, optimizer, saved.position)))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use migrator_models::store::{Latest, Store};
-use migrator_models::{Architecture, Source, TensorSpec};
+use migrator_models::{Architecture, ModelSpec, Source, TensorSpec};
 
 use migrator_solver::PolicyName;
 
@@ -209,7 +209,8 @@ impl Held {
             problems.push(format!("tenant {}: version {version} of {} is not usable: {why}", tenant.name, tenant.model.name));
         }
         match latest.found {
-            Some(manifest) if manifest.spec != tenant.model => {
+            // What it is computed in is no matter of the version.
+            Some(manifest) if (ModelSpec { precision: tenant.model.precision, ..manifest.spec.clone() }) != tenant.model => {
                 let (name, version) = (&tenant.model.name, manifest.version);
                 problems.push(format!("tenant {}: version {version} of {name} in the store is of another description", tenant.name));
             }

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn model(architecture: Architecture, classes: u32) -> ModelSpec {
-        ModelSpec { name: "m".into(), classes, max_batch: 8, source: Source::Architecture { architecture } }
+        ModelSpec { name: "m".into(), classes, max_batch: 8, precision: Default::default(), source: Source::Architecture { architecture } }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::sample;
 fn model() -> ModelSpec {
     let input = |name: &str, datatype, shape: &[u32]| TensorSpec { name: name.to_owned(), datatype, shape: shape.to_vec() };
     let inputs = vec![input("F", Datatype::Fp32, &[2, 2]), input("T", Datatype::Bytes, &[1]), input("B", Datatype::Bool, &[1])];
-    ModelSpec { name: "m".to_owned(), classes: 3, max_batch: 3, source: Source::Torchscript { inputs } }
+    ModelSpec { name: "m".to_owned(), classes: 3, max_batch: 3, precision: Default::default(), source: Source::Torchscript { inputs } }
 }
 
 const SEEDS: [&str; 3] = [
@@ -149,7 +149,13 @@ fn deep_nesting_is_refused_without_exhausting_the_stack() {
 fn speed() {
     for shape in [vec![64u32], vec![3, 32, 32]] {
         let input = TensorSpec { name: "INPUT0".to_owned(), datatype: Datatype::Fp32, shape: shape.clone() };
-        let spec = ModelSpec { name: "m".to_owned(), classes: 10, max_batch: 1, source: Source::Torchscript { inputs: vec![input] } };
+        let spec = ModelSpec {
+            name: "m".to_owned(),
+            classes: 10,
+            max_batch: 1,
+            precision: Default::default(),
+            source: Source::Torchscript { inputs: vec![input] },
+        };
         let inputs = spec.inputs();
         let numbers: Vec<String> = (0..inputs[0].elements()).map(|i| format!("{}", (i as f32 * 0.37).sin())).collect();
         let dims: Vec<String> = std::iter::once(1).chain(shape).map(|n| n.to_string()).collect();

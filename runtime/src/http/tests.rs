@@ -53,7 +53,7 @@ impl TenantFront for Fake {
 }
 
 fn fake(model: &str, source: Source) -> Fake {
-    let spec = ModelSpec { name: model.to_owned(), classes: 2, max_batch: 4, source };
+    let spec = ModelSpec { name: model.to_owned(), classes: 2, max_batch: 4, precision: Default::default(), source };
     Fake { spec, error: None, ready: true, seen: Mutex::default(), samples: Mutex::default() }
 }
 

@@ -39,9 +39,14 @@ impl Answers {
         }
     }
 
-    /// Answers with a message that has no payload, or with the failure.
+    /// Answers with a message that has no payload, or with the failure. A fatal one ends the process: the server starts another.
     pub(crate) fn send_result(&self, id: u64, result: Result<FromWorker, Failure>) {
+        let fatal = result.as_ref().err().is_some_and(|failure| failure.fatal);
         self.send(id, &result.unwrap_or_else(FromWorker::from), &[]);
+        if fatal {
+            tracing::error!("the GPU failed under this process, which is of no use any more");
+            sys::exit_now(4);
+        }
     }
 
     fn write(&self, id: u64, message: &FromWorker, payload: &[u8]) -> Result<(), FrameError> {
@@ -55,11 +60,13 @@ impl Answers {
 pub(crate) struct Failure {
     code: FailCode,
     message: String,
+    /// Nothing that this process does from now on can succeed.
+    fatal: bool,
 }
 
 impl Failure {
     pub(crate) fn new(code: FailCode, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into() }
+        Failure { code, message: message.into(), fatal: false }
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Failure {
@@ -75,15 +82,16 @@ impl From<TorchError> for Failure {
             TorchError::BadData(_) => FailCode::BadData,
             TorchError::Diverged(_) => FailCode::Diverged,
             TorchError::OutOfMemory(_) => FailCode::OutOfMemory,
+            TorchError::NoDevice(_) | TorchError::DeviceLost(_) => FailCode::NoDevice,
             TorchError::Torch(_) => FailCode::Torch,
             TorchError::Io(_) => FailCode::Internal,
         };
-        Failure::new(code, error.to_string())
+        Failure { fatal: matches!(error, TorchError::DeviceLost(_)), ..Failure::new(code, error.to_string()) }
     }
 }
 
 impl From<Failure> for FromWorker {
-    fn from(Failure { code, message }: Failure) -> FromWorker {
+    fn from(Failure { code, message, .. }: Failure) -> FromWorker {
         FromWorker::Failed { code, message: one_line(&message) }
     }
 }

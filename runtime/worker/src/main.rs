@@ -1,7 +1,8 @@
 //! The worker process: computes batches and retrains models on one instance, at the server's word.
 //!
 //! It speaks `migrator-wire` over file descriptor 3 and ends when that closes, so that none outlives its server. Knows nothing of
-//! tenants, plans or SLOs. Read in the order `service`, `executor`, `registry`, `training`, `answer`, `sys`.
+//! tenants, plans or SLOs. Read in the order `service`, `executor`, `registry`,
+//! `training`, `attach`, `answer`, `cuda`, `sys`.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,6 +10,8 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 mod answer;
+mod attach;
+mod cuda;
 mod executor;
 mod registry;
 mod service;
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     sys::ignore_interrupts();
+    sys::hide_gpus();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // Level first, no time: the server's log adds its own and reads the level back.
     tracing_subscriber::fmt()

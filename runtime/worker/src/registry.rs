@@ -7,14 +7,19 @@ use std::time::Instant;
 
 use migrator_models::ModelSpec;
 use migrator_torch::Model;
+use migrator_wire::message::Moved;
 use migrator_wire::{FailCode, FromWorker, ModelKey};
 
 use crate::answer::{Answers, Failure};
+use crate::attach;
 
 /// A model and who waits for its end. Field order matters: the model is gone before its unloading is answered.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) model: Model,
+    /// What it was loaded from, and the batch sizes it was warmed at.
+    folder: PathBuf,
+    warm: Vec<u32>,
     farewell: Farewell,
 }
 
@@ -67,6 +72,11 @@ impl Registry {
         self.slots().get(&key).and_then(|slot| slot.model.clone()).ok_or_else(|| unknown(key))
     }
 
+    /// Whether a model is being loaded.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.slots().values().any(|slot| slot.loading.is_some())
+    }
+
     /// Announces a load, in the order of the server's requests; a later one of the same key overtakes it.
     pub(crate) fn announce(&self, load: &Load) {
         self.slots().entry(load.key).or_default().loading = Some(load.id);
@@ -105,6 +115,36 @@ impl Registry {
         Ok(())
     }
 
+    /// Moves every model to the device that this process computes on by now, by ascending key.
+    pub(crate) fn move_all(&self) -> Result<Vec<Moved>, Failure> {
+        let loaded = |(&key, slot): (&ModelKey, &Slot)| slot.model.clone().map(|model| (key, model));
+        let mut models: Vec<(ModelKey, Arc<Loaded>)> = self.slots().iter().filter_map(loaded).collect();
+        models.sort_by_key(|(key, _)| *key);
+        models.into_iter().map(|(key, model)| self.move_one(key, &model)).collect()
+    }
+
+    fn move_one(&self, key: ModelKey, from: &Arc<Loaded>) -> Result<Moved, Failure> {
+        let start = Instant::now();
+        let model = from.model.moved(&from.folder)?;
+        let copy_ms = start.elapsed().as_secs_f64() * 1e3;
+        let start = Instant::now();
+        let timings = model.warm(&from.warm)?;
+        let warm_ms = start.elapsed().as_secs_f64() * 1e3;
+        let to = self.loaded(model, from.folder.clone(), from.warm.clone());
+        // One that was unloaded meanwhile stays so.
+        if let Some(slot) = self.slots().get_mut(&key)
+            && slot.model.as_ref().is_some_and(|model| Arc::ptr_eq(model, from))
+        {
+            slot.model = Some(to);
+        }
+        Ok(Moved { key, copy_ms, warm_ms, timings })
+    }
+
+    fn loaded(&self, model: Model, folder: PathBuf, warm: Vec<u32>) -> Arc<Loaded> {
+        let farewell = Farewell { answers: Arc::clone(&self.answers), unload: OnceLock::new() };
+        Arc::new(Loaded { model, folder, warm, farewell })
+    }
+
     fn build(&self, load: &Load) -> Result<(Arc<Loaded>, FromWorker), Failure> {
         let start = Instant::now();
         let model = Model::load(&load.spec, &load.folder)?;
@@ -112,9 +152,8 @@ impl Registry {
         let start = Instant::now();
         let timings = model.warm(&load.warm)?;
         let warm_ms = start.elapsed().as_secs_f64() * 1e3;
-        let answer = FromWorker::Loaded { load_ms, warm_ms, timings, memory_mib: resident_mib() };
-        let farewell = Farewell { answers: Arc::clone(&self.answers), unload: OnceLock::new() };
-        Ok((Arc::new(Loaded { model, farewell }), answer))
+        let answer = FromWorker::Loaded { load_ms, warm_ms, timings, memory_mib: attach::memory_mib() };
+        Ok((self.loaded(model, load.folder.clone(), load.warm.clone()), answer))
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<ModelKey, Slot>> {
@@ -124,21 +163,4 @@ impl Registry {
 
 fn unknown(key: ModelKey) -> Failure {
     Failure::new(FailCode::UnknownModel, format!("no model has key {}", key.0))
-}
-
-/// Resident memory of this process, MiB; 0 where /proc does not tell.
-fn resident_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = |line: &str| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
-    status.lines().find_map(kib).unwrap_or(0) / 1024
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_knows_its_resident_memory() {
-        assert!(resident_mib() > 0);
-    }
 }

@@ -12,6 +12,7 @@ use migrator_wire::{FrameError, FromWorker, ToWorker};
 use tracing::info;
 
 use crate::answer::{Answers, Failure, caught};
+use crate::attach::{Attaching, Errand};
 use crate::executor::{Batch, Executors, STACK_BYTES};
 use crate::registry::{Load, Registry};
 use crate::sys;
@@ -57,13 +58,16 @@ struct Service {
     registry: Arc<Registry>,
     executors: Executors,
     training: Training,
+    attaching: Attaching,
     loads: Vec<JoinHandle<()>>,
 }
 
 impl Service {
     fn new(answers: Arc<Answers>) -> Service {
+        let registry = Arc::new(Registry::new(Arc::clone(&answers)));
         Service {
-            registry: Arc::new(Registry::new(Arc::clone(&answers))),
+            attaching: Attaching::new(Arc::clone(&answers), Arc::clone(&registry)),
+            registry,
             executors: Executors::start(Arc::clone(&answers)),
             training: Training::new(Arc::clone(&answers)),
             loads: Vec::new(),
@@ -93,14 +97,29 @@ impl Service {
                 let model = self.registry.find(key)?;
                 self.executors.submit(Batch { id, model, rows, inputs, payload })?;
             }
-            ToWorker::Train(job) => self.training.start(id, job)?,
+            ToWorker::Train(job) => {
+                self.settled()?;
+                self.training.start(id, job)?;
+            }
+            ToWorker::Prepare => self.attaching.start(id, Errand::Prepare)?,
+            ToWorker::Attach { visible, share } => {
+                if self.training.is_busy() {
+                    return Err(Failure::internal("a worker that trains cannot attach itself"));
+                }
+                self.attaching.start(id, Errand::Attach { visible, share })?;
+            }
             // Taken by `run`.
             ToWorker::Shutdown => {}
         }
         Ok(None)
     }
 
+    fn settled(&self) -> Result<(), Failure> {
+        if self.attaching.is_busy() { Err(Failure::internal("this worker is attaching itself to its instance")) } else { Ok(()) }
+    }
+
     fn load(&mut self, load: Load) -> Result<(), Failure> {
+        self.settled()?;
         self.loads.retain(|thread| !thread.is_finished());
         if self.loads.len() >= MAX_LOADS {
             return Err(Failure::internal(format!("{MAX_LOADS} models are loading already")));
@@ -120,6 +139,7 @@ impl Service {
     fn finish(self) {
         let mut threads = self.loads;
         threads.extend(self.training.finish());
+        threads.extend(self.attaching.finish());
         threads.extend(self.executors.finish());
         let wait = move || {
             for thread in threads {

@@ -54,6 +54,11 @@ impl Training {
         Ok(())
     }
 
+    /// Whether a retraining is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        lock(&self.current).is_some()
+    }
+
     /// Asks retraining `id` to pause after its step; one that is over needs no asking.
     pub(crate) fn pause(&self, id: u64) {
         if let Some(current) = lock(&self.current).as_ref()

@@ -26,7 +26,13 @@ const INPUT: [u32; 3] = [3, 32, 32];
 
 fn spec() -> ModelSpec {
     let architecture = Architecture::Cnn { input: INPUT, width: 32 };
-    ModelSpec { name: "m".into(), classes: 10, max_batch: BATCH, source: Source::Architecture { architecture } }
+    ModelSpec {
+        name: "m".into(),
+        classes: 10,
+        max_batch: BATCH,
+        precision: Default::default(),
+        source: Source::Architecture { architecture },
+    }
 }
 
 fn row() -> Bytes {

@@ -75,7 +75,7 @@ impl Bench {
 
 fn spec() -> ModelSpec {
     let architecture = Architecture::Mlp { features: FEATURES as u32, hidden: vec![16] };
-    ModelSpec { name: "m".into(), classes: 3, max_batch: 8, source: Source::Architecture { architecture } }
+    ModelSpec { name: "m".into(), classes: 3, max_batch: 8, precision: Default::default(), source: Source::Architecture { architecture } }
 }
 
 fn sample(random: &mut StdRng) -> (Vec<u8>, u32) {
@@ -181,6 +181,38 @@ async fn a_failed_request_is_one_line_and_the_worker_lives_on() {
     assert!(matches!(last, Some(FromWorker::Failed { code: FailCode::BadData, .. })), "{last:?}");
     // A model that could not be loaded leaves the one before it in its place.
     bench.worker.call(infer(1), vec![Bytes::from(vec![0; 16])]).await.unwrap();
+}
+
+/// Skipped where there is a driver: what happens then is for machines with a GPU to test.
+#[tokio::test]
+async fn without_a_gpu_attaching_says_so_in_one_line_and_the_worker_lives_on() {
+    if std::path::Path::new("/dev/nvidiactl").exists() {
+        eprintln!("skipped: this machine has an NVIDIA driver");
+        return;
+    }
+    let bench = Bench::ready().await;
+    let attach = |visible: &str| {
+        let call = bench.worker.call(ToWorker::Attach { visible: visible.to_owned(), share: 1.0 }, vec![]);
+        async move {
+            match call.await {
+                Err(CallError::Failed { code, message }) => {
+                    assert_eq!(message.lines().count(), 1, "{message}");
+                    (code, message)
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let (code, message) = attach("0").await;
+    assert_eq!((code, message.as_str()), (FailCode::NoDevice, "\"0\" is the UUID of no GPU and of no MIG instance"));
+    let (code, message) = attach("MIG-41b36413-6e2f-5b0a-9c01-ff0012345678").await;
+    assert_eq!(code, FailCode::NoDevice);
+    assert!(message.starts_with("no CUDA libraries for libtorch") || message.starts_with("no NVIDIA driver"), "{message}");
+    assert_eq!(attach("MIG-41b36413-6e2f-5b0a-9c01-ff0012345678").await.0, FailCode::Internal);
+    // It goes on computing on the host until its server ends it.
+    bench.worker.call(infer(1), vec![Bytes::from(vec![0; 16])]).await.unwrap();
+    bench.worker.call(load(&bench.path("v1")), vec![]).await.unwrap();
+    assert!(bench.worker.shutdown(Duration::from_secs(10)).await.success());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub fn spec(classes: u32, architecture: Architecture) -> ModelSpec {
-    ModelSpec { name: "m".into(), classes, max_batch: 8, source: Source::Architecture { architecture } }
+    ModelSpec { name: "m".into(), classes, max_batch: 8, precision: Default::default(), source: Source::Architecture { architecture } }
 }
 
 pub fn mlp() -> ModelSpec {
@@ -21,7 +21,13 @@ pub fn text() -> ModelSpec {
 
 pub fn script(shape: &[u32]) -> ModelSpec {
     let input = TensorSpec { name: "x".into(), datatype: Datatype::Fp32, shape: shape.to_vec() };
-    ModelSpec { name: "m".into(), classes: 10, max_batch: 8, source: Source::Torchscript { inputs: vec![input] } }
+    ModelSpec {
+        name: "m".into(),
+        classes: 10,
+        max_batch: 8,
+        precision: Default::default(),
+        source: Source::Torchscript { inputs: vec![input] },
+    }
 }
 
 pub fn fixture(name: &str) -> PathBuf {

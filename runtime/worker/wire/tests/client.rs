@@ -79,7 +79,13 @@ fn echo(mut peer: Peer) {
 
 fn job() -> TrainJob {
     let architecture = Architecture::Mlp { features: 2, hidden: vec![] };
-    let spec = ModelSpec { name: "m".into(), classes: 2, max_batch: 1, source: Source::Architecture { architecture } };
+    let spec = ModelSpec {
+        name: "m".into(),
+        classes: 2,
+        max_batch: 1,
+        precision: Default::default(),
+        source: Source::Architecture { architecture },
+    };
     let path = PathBuf::new;
     TrainJob { spec, base: None, dataset: path(), train: TrainSpec::default(), checkpoint: path(), out: path() }
 }

@@ -19,7 +19,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 fn spec(name: String) -> ModelSpec {
     let architecture = Architecture::Mlp { features: 4, hidden: vec![8, 8] };
-    ModelSpec { name, classes: 3, max_batch: 16, source: Source::Architecture { architecture } }
+    ModelSpec { name, classes: 3, max_batch: 16, precision: Default::default(), source: Source::Architecture { architecture } }
 }
 
 fn to_worker() -> impl Strategy<Value = ToWorker> {
