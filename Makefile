@@ -16,8 +16,8 @@ export CARGO_NET_RETRY ?= 5
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: ## bring libtorch into .libtorch (once; LIBTORCH=<folder> links one of your own)
-	@$(PYTHON) setup/libtorch.py
+setup: ## bring libtorch into .libtorch (once; LIBTORCH=<folder> links one of your own; CUDA=1 brings what GPUs need)
+	@$(PYTHON) setup/libtorch.py $(if $(CUDA),--cuda)
 
 build: setup ## build the release binaries
 	$(CARGO) build --release --locked --workspace

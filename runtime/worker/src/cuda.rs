@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, OsStr, c_char, c_int, c_uint};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -12,6 +12,9 @@ use crate::answer::Failure;
 
 /// Holds libtorch's CUDA backend; loading it registers the backend with the libtorch that is linked.
 const BACKEND: &str = "libtorch_cuda.so";
+
+/// TorchScript's compiler of kernels, and linear algebra.
+const LATE: [&str; 2] = ["libcaffe2_nvrtc.so", "libtorch_cuda_linalg.so"];
 
 /// Where `setup/libtorch.py --cuda` puts it, seen from the folder of the linked libtorch.
 const BESIDE: &str = "../cuda/torch/lib";
@@ -30,6 +33,7 @@ fn try_backend() -> Result<(), String> {
             Ok(library) => {
                 // Operators are registered for good: it must never be unloaded.
                 std::mem::forget(library);
+                load_late_ones(path.parent());
                 return Ok(());
             }
             Err(error) => reasons.push(said(&error)),
@@ -39,6 +43,19 @@ fn try_backend() -> Result<(), String> {
     let reason = reasons.iter().find(|reason| !reason.contains(BACKEND)).or(reasons.first());
     let reason = reason.map_or("no reason given", String::as_str);
     Err(format!("no CUDA libraries for libtorch (`make setup CUDA=1` brings them): {reason}"))
+}
+
+/// Loads what libtorch looks for by its bare name when it first needs it, and would not find beside the backend.
+fn load_late_ones(folder: Option<&Path>) {
+    for name in LATE {
+        // SAFETY: as for the backend.
+        let library = unsafe { Library::open(folder.map(|folder| folder.join(name)), RTLD_NOW) };
+        match library {
+            Ok(library) => std::mem::forget(library),
+            // The first asks for the driver, and its lack is for `Driver::start` to tell.
+            Err(error) => tracing::debug!(name, error = said(&error), "not loaded"),
+        }
+    }
 }
 
 /// Beside the linked libtorch, then wherever the dynamic linker looks.

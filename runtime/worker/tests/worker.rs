@@ -207,6 +207,7 @@ async fn without_a_gpu_attaching_says_so_in_one_line_and_the_worker_lives_on() {
     assert_eq!((code, message.as_str()), (FailCode::NoDevice, "\"0\" is the UUID of no GPU and of no MIG instance"));
     let (code, message) = attach("MIG-41b36413-6e2f-5b0a-9c01-ff0012345678").await;
     assert_eq!(code, FailCode::NoDevice);
+    eprintln!("{message}");
     assert!(message.starts_with("no CUDA libraries for libtorch") || message.starts_with("no NVIDIA driver"), "{message}");
     assert_eq!(attach("MIG-41b36413-6e2f-5b0a-9c01-ff0012345678").await.0, FailCode::Internal);
     // It goes on computing on the host until its server ends it.
