@@ -8,7 +8,7 @@ use crate::view::View;
 const MOST_UNDOMINATED: usize = 26;
 
 /// Most bundles in all; what is held and what an earlier plan wants come first.
-const MOST: usize = 44;
+pub(crate) const MOST: usize = 44;
 
 /// Counts by kind, with what follows from them.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,11 @@
 //! The planner: column generation over tenants with an exact dynamic programme each (`reference/ilp.md` section 3).
 //!
-//! Read in the order [`bundle`], [`table`], [`price`], [`dual`], [`primal`], [`branch`], [`master`].
+//! Read in the order [`bundle`], [`table`], [`loss`], [`price`], [`dual`], [`primal`], [`branch`], [`master`].
 
 mod branch;
 mod bundle;
 mod dual;
+mod loss;
 mod master;
 mod price;
 mod primal;

@@ -8,7 +8,15 @@
 //! (P3) max_p V_i(p) − Σ_bk μ_bk room_bk(p) is found by going forward with a0 and backward with a1, joined at the finishing block;
 //! (P4) where room is short, room_bk(p) ≤ left_bk too: options by their value without it, best first, each with (P3) exactly.
 
-use crate::planner::table::Table;
+use std::array::from_fn;
+
+use crate::planner::bundle::{Bundle, MOST};
+use crate::planner::table::{RetrainOption, Table};
+
+/// Rows of bundles are filled up to a multiple of it with what may never be chosen: whole vectors are looked at.
+pub(crate) const LANES: usize = 4;
+/// Most bundles, filled up.
+const MOST_PADDED: usize = MOST.next_multiple_of(LANES);
 
 /// A tenant's plan: a bundle for every block, and a retraining option or none.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,20 +25,29 @@ pub(crate) struct Column {
     pub option: Option<usize>,
 }
 
-/// What the dynamic programme keeps between calls, so that it need not allocate.
+/// What the dynamic programme keeps between calls, so that it need not allocate. [block][stride] where nothing else is said.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Price and charge of a bundle: [block][m]; infinite = forbidden.
+    /// Price and charge of a bundle; infinite = forbidden.
     cost: Vec<f32>,
-    /// Best value of arriving at a bundle: [block][m], its own block not counted.
-    arrive: Vec<f32>,
-    /// The same with the block counted.
-    reach: Vec<f32>,
-    /// Best value of all later blocks with the better model: [block][m].
+    /// Price of the room of a hire: [hire][block]; infinite = not enough is left.
+    hire: Vec<f32>,
+    /// Best value of arriving at a bundle without the better model, its own block not counted, and with it counted.
+    before: Way,
+    /// The same with a retraining, from the first block on in which that makes a difference.
+    with: Way,
+    /// Best value of all later blocks with the better model, from the first block on in which a retraining may finish.
     rest: Vec<f32>,
-    ranked: Vec<(f32, Option<usize>)>,
-    /// Cells filled since it was made.
+    /// Options that may be chosen: what their room costs, then their value.
+    offers: Vec<(f32, Option<usize>)>,
+    /// Cells that would be filled if every pass were made in full, since it was made: a measure of effort that depends on nothing else.
     pub work: u64,
+}
+
+#[derive(Default)]
+struct Way {
+    arrive: Vec<f32>,
+    reach: Vec<f32>,
 }
 
 /// Prices [block][row], and what is left of each row where room is short.
@@ -73,16 +90,17 @@ impl Limits {
 
 /// The best plan at these prices, and its value less what it pays; `None` when nothing fits.
 pub(crate) fn best(table: &Table, market: Market, scratch: &mut Scratch) -> Option<(f64, Column)> {
-    let (m, blocks) = (table.bundles.len() as u64, blocks_of(table));
+    let (m, blocks) = (table.bundles.len() as u64, table.blocks() as u64);
     // Every cell looks at m before it; the rest of a call costs about as much as 16 more.
     let pass = blocks * m * (m + 16);
     scratch.work += 2 * pass;
     fill_costs(table, market, scratch);
     forward(table, scratch);
+    offer(table, market, scratch);
     backward(table, scratch);
-    rank(table, market, scratch);
+    rank(table, scratch);
     let mut best: Option<(f64, Column)> = None;
-    for (bound, option) in std::mem::take(&mut scratch.ranked) {
+    while let Some((bound, option)) = next(&mut scratch.offers) {
         // Values of options alone are exact unless room is short: bundle and retraining may not fit together.
         if best.as_ref().is_some_and(|(value, _)| f64::from(bound) <= *value) {
             break;
@@ -99,148 +117,187 @@ pub(crate) fn best(table: &Table, market: Market, scratch: &mut Scratch) -> Opti
     best
 }
 
-fn blocks_of(table: &Table) -> u64 {
-    (table.served.len() / table.bundles.len().max(1)) as u64
-}
-
 fn fill_costs(table: &Table, market: Market, scratch: &mut Scratch) {
-    let (m, blocks) = (table.bundles.len(), table.served.len() / table.bundles.len());
-    scratch.cost.clear();
-    for block in 0..blocks {
-        let cost = |(index, bundle): (usize, &crate::planner::bundle::Bundle)| {
-            let allowed = market.limits.is_none_or(|limits| limits.allows_bundle(block, bundle.rps.min(table.peak_rps)));
-            if allowed { market.cost(block, &bundle.room) + table.charge[block * m + index] } else { f32::INFINITY }
-        };
-        scratch.cost.extend(table.bundles.iter().enumerate().map(cost));
+    let (stride, blocks) = (table.stride, table.blocks());
+    scratch.cost.clone_from(&table.charge);
+    for (block, cost) in scratch.cost.chunks_exact_mut(stride).enumerate() {
+        let at = block * market.rows..(block + 1) * market.rows;
+        // Summed row by row for all bundles at once; what is free adds nothing.
+        let mut paid = [0.0f32; MOST_PADDED];
+        let paid = &mut paid[..stride];
+        for (price, room) in market.prices[at.clone()].iter().zip(table.room.chunks_exact(stride)).filter(|(price, _)| **price != 0.0) {
+            paid.iter_mut().zip(room).for_each(|(sum, room)| *sum += price * room);
+        }
+        cost.iter_mut().zip(&*paid).for_each(|(cost, paid)| *cost += paid);
+        for (left, room) in market.left.map_or(&[][..], |left| &left[at]).iter().zip(table.room.chunks_exact(stride)) {
+            let left = *left as f32;
+            cost.iter_mut().zip(room).for_each(|(cost, room)| *cost = if *room > left { f32::INFINITY } else { *cost });
+        }
+        if let Some(limits) = market.limits.filter(|limits| limits.capacity.iter().any(|(of, ..)| *of == block)) {
+            let forbidden = |bundle: &Bundle| !limits.allows_bundle(block, bundle.rps.min(table.peak_rps));
+            let bundles = cost.iter_mut().zip(&table.bundles).filter(|(_, bundle)| forbidden(bundle));
+            bundles.for_each(|(cost, _)| *cost = f32::INFINITY);
+        }
     }
-    for part in [&mut scratch.arrive, &mut scratch.reach, &mut scratch.rest] {
-        part.clear();
-        part.resize(blocks * m, f32::NEG_INFINITY);
+    let Scratch { before, with, rest, .. } = scratch;
+    for part in [&mut before.arrive, &mut before.reach, &mut with.arrive, &mut with.reach, rest] {
+        part.resize(blocks * stride, f32::NEG_INFINITY);
     }
 }
 
 /// max over `from` of `reach[from] − worth · loss[from][to]`.
-fn arrive(m: usize, reach: &[f32], loss: &[f32], worth: f32, out: &mut [f32]) {
-    out.fill(f32::NEG_INFINITY);
-    for (from, &value) in reach.iter().enumerate() {
-        if value == f32::NEG_INFINITY {
-            continue;
-        }
-        for (best, lost) in out.iter_mut().zip(&loss[from * m..(from + 1) * m]) {
-            let candidate = value - worth * lost;
-            *best = if candidate > *best { candidate } else { *best };
+fn arrive(reach: &[f32], loss: &[f32], worth: f32, out: &mut [f32]) {
+    let stride = out.len();
+    for (chunk, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        *out = [f32::NEG_INFINITY; LANES];
+        for (value, row) in reach.iter().zip(loss.chunks_exact(stride)) {
+            let lost = &lanes(row)[chunk];
+            *out = higher(*out, from_fn(|lane| value - worth * lost[lane]));
         }
     }
 }
 
+/// Lane by lane; of equals the first.
+fn higher(most: [f32; LANES], other: [f32; LANES]) -> [f32; LANES] {
+    from_fn(|lane| if other[lane] > most[lane] { other[lane] } else { most[lane] })
+}
+
+fn lanes(row: &[f32]) -> &[[f32; LANES]] {
+    row.as_chunks().0
+}
+
+fn arrive_first(table: &Table, out: &mut [f32]) {
+    out.iter_mut().zip(&table.first).for_each(|(out, lost)| *out = -table.worth[0] * lost);
+}
+
 fn forward(table: &Table, scratch: &mut Scratch) {
-    let (m, worth) = (table.bundles.len(), table.worth[0]);
-    for block in 0..scratch.cost.len() / m {
-        let (at, loss) = (block * m, &table.loss[block * m * m..(block + 1) * m * m]);
-        if block == 0 {
-            scratch.arrive[..m].iter_mut().zip(&table.first).for_each(|(out, lost)| *out = -worth * lost);
-        } else {
-            arrive(m, &scratch.reach[at - m..at], loss, worth, &mut scratch.arrive[at..at + m]);
+    let (m, stride, worth) = (table.bundles.len(), table.stride, table.worth[0]);
+    let Way { arrive: arrived, reach } = &mut scratch.before;
+    for block in 0..table.blocks() {
+        let (before, here) = reach.split_at_mut(block * stride);
+        let at = block * stride..(block + 1) * stride;
+        let out = &mut arrived[at.clone()];
+        match block {
+            0 => arrive_first(table, out),
+            _ => arrive(&before[(block - 1) * stride..][..m], table.loss(block), worth, out),
         }
-        for index in at..at + m {
-            scratch.reach[index] = scratch.arrive[index] + worth * table.served[index] - scratch.cost[index];
+        let values = out.iter().zip(&table.served[at.clone()]).zip(&scratch.cost[at]);
+        here.iter_mut().zip(values).for_each(|(reach, ((arrive, served), cost))| *reach = arrive + worth * served - cost);
+    }
+}
+
+/// Options that may be chosen and what their room costs; none first.
+fn offer(table: &Table, market: Market, scratch: &mut Scratch) {
+    let blocks = table.blocks();
+    scratch.hire.clear();
+    scratch.hire.extend(table.hires.iter().flat_map(|room| (0..blocks).map(move |block| market.cost(block, room))));
+    scratch.offers.clear();
+    let allowed = |option: Option<usize>| market.limits.is_none_or(|limits| limits.allows_option(option));
+    if allowed(None) {
+        scratch.offers.push((0.0, None));
+    }
+    for (index, option) in table.options.iter().enumerate() {
+        let paid: f32 = scratch.hire[option.hire * blocks..][option.start..=option.end].iter().sum();
+        if paid < f32::INFINITY && allowed(Some(index)) {
+            scratch.offers.push((paid, Some(index)));
         }
     }
 }
 
 fn backward(table: &Table, scratch: &mut Scratch) {
-    if table.options.is_empty() {
-        return;
-    }
-    let (m, worth) = (table.bundles.len(), table.worth[1]);
-    let blocks = scratch.cost.len() / m;
-    scratch.rest[(blocks - 1) * m..].fill(0.0);
-    let mut onward = vec![0.0f32; m];
-    for block in (0..blocks - 1).rev() {
-        let next = (block + 1) * m;
-        for (index, value) in onward.iter_mut().enumerate() {
-            *value = worth * table.served[next + index] - scratch.cost[next + index] + scratch.rest[next + index];
-        }
-        for from in 0..m {
-            let row = &table.loss[(next + from) * m..(next + from + 1) * m];
-            let mut lanes = [f32::NEG_INFINITY; 8];
-            for (values, losses) in onward.chunks(8).zip(row.chunks(8)) {
-                for ((best, value), lost) in lanes.iter_mut().zip(values).zip(losses) {
-                    let candidate = value - worth * lost;
-                    *best = if candidate > *best { candidate } else { *best };
-                }
-            }
-            scratch.rest[block * m + from] = lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let ends = scratch.offers.iter().filter_map(|(_, option)| option.map(|index| table.options[index].end));
+    let Some(earliest) = ends.min() else { return };
+    let (m, stride, worth) = (table.bundles.len(), table.stride, table.worth[1]);
+    let blocks = table.blocks();
+    scratch.rest[(blocks - 1) * stride..].fill(0.0);
+    let mut onward = [0.0f32; MOST_PADDED];
+    let onward = &mut onward[..stride];
+    for block in (earliest..blocks - 1).rev() {
+        let next = (block + 1) * stride..(block + 2) * stride;
+        let (here, later) = scratch.rest.split_at_mut(next.start);
+        let values = table.served[next.clone()].iter().zip(&scratch.cost[next]).zip(later);
+        onward.iter_mut().zip(values).for_each(|(value, ((served, cost), rest))| *value = worth * served - cost + *rest);
+        for (rest, row) in here[block * stride..][..m].iter_mut().zip(table.loss(block + 1).chunks_exact(stride)) {
+            *rest = highest_of(lanes(onward).iter().zip(lanes(row)).map(|(value, lost)| from_fn(|lane| value[lane] - worth * lost[lane])));
         }
     }
 }
 
-/// Options by their value when room for bundle and retraining need not be shared, best first.
-fn rank(table: &Table, market: Market, scratch: &mut Scratch) {
-    let (m, blocks) = (table.bundles.len(), scratch.cost.len() / table.bundles.len());
-    let skip = scratch.reach[(blocks - 1) * m..].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scratch.ranked.clear();
-    let allowed = |option: Option<usize>| market.limits.is_none_or(|limits| limits.allows_option(option));
-    if allowed(None) {
-        scratch.ranked.push((skip, None));
-    }
-    for (index, option) in table.options.iter().enumerate() {
-        let paid: f32 = (option.start..=option.end).map(|block| market.cost(block, &option.room)).sum();
-        if paid == f32::INFINITY || !allowed(Some(index)) {
+fn highest_of(chunks: impl Iterator<Item = [f32; LANES]>) -> f32 {
+    chunks.fold([f32::NEG_INFINITY; LANES], higher).into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Options by their value when room for bundle and retraining need not be shared.
+fn rank(table: &Table, scratch: &mut Scratch) {
+    let Scratch { cost, before, rest, offers, .. } = scratch;
+    let stride = table.stride;
+    for (value, option) in offers {
+        let Some(index) = *option else {
+            *value = before.reach[(table.blocks() - 1) * stride..].iter().copied().fold(f32::NEG_INFINITY, f32::max);
             continue;
-        }
-        let at = option.end * m;
-        let mut value = f32::NEG_INFINITY;
-        for bundle in 0..m {
-            let here =
-                scratch.arrive[at + bundle] + table.mixed[index * m + bundle] - scratch.cost[at + bundle] + scratch.rest[at + bundle];
-            value = if here > value { here } else { value };
-        }
-        scratch.ranked.push((value + table.tail[index] - paid, Some(index)));
+        };
+        let at = table.options[index].end * stride..(table.options[index].end + 1) * stride;
+        let (arrive, cost, rest) = (lanes(&before.arrive[at.clone()]), lanes(&cost[at.clone()]), lanes(&rest[at]));
+        let ways = arrive.iter().zip(lanes(&table.mixed[index * stride..])).zip(cost.iter().zip(rest));
+        let most =
+            highest_of(ways.map(|((arrive, mixed), (cost, rest))| from_fn(|lane| arrive[lane] + mixed[lane] - cost[lane] + rest[lane])));
+        *value = most + table.tail[index] - *value;
     }
-    // Stable: the first of equals, which is the earliest.
-    scratch.ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+}
+
+/// Takes the best of what is left; of equals the first, which is the earliest.
+fn next(offers: &mut Vec<(f32, Option<usize>)>) -> Option<(f32, Option<usize>)> {
+    let better = |best: usize, other: usize| if offers[other].0.total_cmp(&offers[best].0).is_gt() { other } else { best };
+    let best = (0..offers.len()).reduce(better)?;
+    Some(offers.remove(best))
 }
 
 /// The best bundles with this option, exactly.
 fn walk(table: &Table, market: Market, option: Option<usize>, scratch: &mut Scratch) -> Option<(f64, Column)> {
-    let m = table.bundles.len();
-    let blocks = scratch.cost.len() / m;
+    let (m, stride, blocks) = (table.bundles.len(), table.stride, table.blocks());
     let chosen = option.map(|index| &table.options[index]);
     let end = chosen.map_or(blocks, |option| option.end);
-    let mut paid = 0.0;
-    for block in 0..blocks {
-        let worth = table.worth[usize::from(block > end)];
-        let at = block * m;
-        if block == 0 {
-            scratch.arrive[..m].iter_mut().zip(&table.first).for_each(|(out, lost)| *out = -table.worth[0] * lost);
+    // Before it, everything is as without a retraining.
+    let other = chosen.map_or(blocks, |option| if market.left.is_some() { option.start } else { option.end });
+    let Scratch { cost, hire, before, with, .. } = scratch;
+    for block in other..blocks {
+        let (worth, at) = (table.worth[usize::from(block > end)], block * stride..(block + 1) * stride);
+        let out = &mut with.arrive[at.clone()];
+        if block == other {
+            out.copy_from_slice(&before.arrive[at.clone()]);
         } else {
-            let loss = &table.loss[at * m..(at + m) * m];
-            arrive(m, &scratch.reach[at - m..at], loss, worth, &mut scratch.arrive[at..at + m]);
+            arrive(&with.reach[at.start - stride..][..m], table.loss(block), worth, out);
         }
-        let shared = chosen.filter(|option| (option.start..=option.end).contains(&block));
-        paid += shared.map_or(0.0, |option| market.cost(block, &option.room));
-        for bundle in 0..m {
-            let gain = match option {
-                Some(index) if block == end => table.mixed[index * m + bundle],
-                _ => worth * table.served[at + bundle],
-            };
-            let fits = |o: &crate::planner::table::RetrainOption| together(market, block, &table.bundles[bundle].room, &o.room);
-            let fits = market.left.is_none() || shared.is_none_or(fits);
-            let cost = scratch.cost[at + bundle];
-            scratch.reach[at + bundle] = if fits { scratch.arrive[at + bundle] + gain - cost } else { f32::NEG_INFINITY };
+        let reach = &mut with.reach[at.clone()];
+        let values = out.iter().zip(&cost[at.clone()]);
+        match option {
+            Some(index) if block == end => {
+                let values = values.zip(&table.mixed[index * stride..]);
+                reach.iter_mut().zip(values).for_each(|(reach, ((arrive, cost), mixed))| *reach = arrive + mixed - cost);
+            }
+            _ => {
+                let values = values.zip(&table.served[at]);
+                reach.iter_mut().zip(values).for_each(|(reach, ((arrive, cost), served))| *reach = arrive + worth * served - cost);
+            }
+        }
+        if let (Some(left), Some(option)) = (market.left, chosen.filter(|_| block <= end)) {
+            exclude(table, &left[block * market.rows..][..market.rows], &option.room, reach);
         }
     }
-    let tail = option.map_or(0.0, |index| table.tail[index]);
-    let (last, value) = highest(&scratch.reach[(blocks - 1) * m..])?;
-    let bundles = trace(table, scratch, last, end);
+    let hired = |option: &RetrainOption| hire[option.hire * blocks..][option.start..=option.end].iter().sum::<f32>();
+    let (paid, tail) = (chosen.map_or(0.0, hired), option.map_or(0.0, |index| table.tail[index]));
+    let way = |block: usize| if block < other { &*before } else { &*with };
+    let (last, value) = highest(&way(blocks - 1).reach[(blocks - 1) * stride..][..m])?;
+    let bundles = trace(table, way, last, end);
     Some((f64::from(value) + f64::from(tail) - f64::from(paid), Column { bundles, option }))
 }
 
-fn together(market: Market, block: usize, bundle: &[u32], retraining: &[u32]) -> bool {
-    let Some(left) = market.left else { return true };
-    let left = &left[block * market.rows..(block + 1) * market.rows];
-    left.iter().zip(bundle.iter().zip(retraining)).all(|(left, (a, b))| *left >= (a + b) as i32)
+/// Forbids the bundles that do not fit beside a retraining.
+fn exclude(table: &Table, left: &[i32], retraining: &[u32], reach: &mut [f32]) {
+    for ((left, taken), room) in left.iter().zip(retraining).zip(table.room.chunks_exact(table.stride)) {
+        let left = (*left - *taken as i32) as f32;
+        reach.iter_mut().zip(room).for_each(|(reach, room)| *reach = if *room > left { f32::NEG_INFINITY } else { *reach });
+    }
 }
 
 fn highest(values: &[f32]) -> Option<(usize, f32)> {
@@ -249,38 +306,33 @@ fn highest(values: &[f32]) -> Option<(usize, f32)> {
 }
 
 /// The way back from the last block.
-fn trace(table: &Table, scratch: &Scratch, last: usize, end: usize) -> Vec<u16> {
-    let m = table.bundles.len();
-    let blocks = scratch.cost.len() / m;
+fn trace<'a>(table: &Table, way: impl Fn(usize) -> &'a Way, last: usize, end: usize) -> Vec<u16> {
+    let (m, stride, blocks) = (table.bundles.len(), table.stride, table.blocks());
     let mut bundles = vec![last as u16; blocks];
     for block in (1..blocks).rev() {
         let (to, worth) = (usize::from(bundles[block]), table.worth[usize::from(block > end)]);
-        let from = |from: usize| scratch.reach[(block - 1) * m + from] - worth * table.loss[(block * m + from) * m + to];
-        // Of equals the one that stays: nothing is changed for nothing.
-        let mut best = (to, from(to));
-        for other in 0..m {
-            if from(other) > best.1 {
-                best = (other, from(other));
-            }
-        }
-        bundles[block - 1] = best.0 as u16;
+        let (reach, loss) = (&way(block - 1).reach[(block - 1) * stride..][..m], table.loss(block));
+        let (value, from) = (way(block).arrive[block * stride + to], |from: usize| reach[from] - worth * loss[from * stride + to]);
+        // The same sums as on the way there. Of equals the one that stays: nothing is changed for nothing.
+        let came = |&other: &usize| from(other) >= value;
+        bundles[block - 1] = std::iter::once(to).chain(0..m).find(came).unwrap_or(to) as u16;
     }
     bundles
 }
 
 /// Value of a plan at no price, in f64.
 pub(crate) fn value(table: &Table, column: &Column) -> f64 {
-    let m = table.bundles.len();
+    let stride = table.stride;
     let end = column.option.map_or(column.bundles.len(), |index| table.options[index].end);
     let mut sum = column.option.map_or(0.0, |index| f64::from(table.tail[index]));
     for (block, &bundle) in column.bundles.iter().enumerate() {
-        let (at, worth) = (block * m + usize::from(bundle), f64::from(table.worth[usize::from(block > end)]));
+        let (at, worth) = (block * stride + usize::from(bundle), f64::from(table.worth[usize::from(block > end)]));
         let lost = match block {
             0 => table.first[usize::from(bundle)],
-            _ => table.loss[(block * m + usize::from(column.bundles[block - 1])) * m + usize::from(bundle)],
+            _ => table.loss(block)[usize::from(column.bundles[block - 1]) * stride + usize::from(bundle)],
         };
         sum += match column.option {
-            Some(index) if block == end => f64::from(table.mixed[index * m + usize::from(bundle)]),
+            Some(index) if block == end => f64::from(table.mixed[index * stride + usize::from(bundle)]),
             _ => worth * f64::from(table.served[at]),
         };
         sum -= worth * f64::from(lost) + f64::from(table.charge[at]);

@@ -3,6 +3,7 @@
 use crate::evaluate::start_charge;
 use crate::monolith::held_now;
 use crate::planner::bundle::{Bundle, bundles};
+use crate::planner::price::LANES;
 use crate::problem::{Task, TenantId};
 use crate::shape::{Kind, KindId, Shape};
 use crate::view::View;
@@ -17,25 +18,33 @@ pub(crate) struct RetrainOption {
     pub end: usize,
     /// Room it takes from `start` to `end`, by row; none when it is pinned.
     pub room: Vec<u32>,
+    /// Index of `room` among [`Table::hires`].
+    pub hire: usize,
     /// Worth beyond the horizon.
     tail: f64,
 }
 
-/// A tenant's numbers. Tables are f32 in block-major order; `m` bundles.
+/// A tenant's numbers. Tables are f32 in block-major order; `m` bundles, in rows filled up to `stride` with what is infinitely dear.
 pub(crate) struct Table {
     pub bundles: Vec<Bundle>,
+    /// `m`, filled up to whole lanes.
+    pub stride: usize,
+    /// Room of the bundles: [row][stride].
+    pub room: Vec<f32>,
     pub options: Vec<RetrainOption>,
+    /// Rooms that options take, each once, by row.
+    pub hires: Vec<Vec<u32>>,
     /// Worth of an answer before and after the retraining.
     pub worth: [f32; 2],
-    /// Answers in a block at full capacity: [block][m].
+    /// Answers in a block at full capacity: [block][stride].
     pub served: Vec<f32>,
-    /// Charges for a floor that is missing, weighted: [block][m].
+    /// Charges for a floor that is missing, weighted: [block][stride].
     pub charge: Vec<f32>,
-    /// Answers lost to starts by holding a bundle in block 0: [m].
+    /// Answers lost to starts by holding a bundle in block 0: [stride].
     pub first: Vec<f32>,
-    /// The same by changing from one bundle to another: [block][from][to].
-    pub loss: Vec<f32>,
-    /// Weighted answers in the block in which an option finishes: [option][m].
+    /// The same by changing from one bundle to another: [block][from][to, filled up].
+    loss: Vec<f32>,
+    /// Weighted answers in the block in which an option finishes: [option][stride].
     pub mixed: Vec<f32>,
     /// Weighted worth of an option beyond the horizon.
     pub tail: Vec<f32>,
@@ -55,21 +64,36 @@ impl Table {
         let prefix = builder.prefix();
         let options = builder.options();
         let worth = [view.answer_worth(id), view.tenant(id).weight * (view.tenant(id).accuracy + view.accuracy_gain(id))];
+        let mixed = options.iter().flat_map(|(option, finish_s)| builder.mixed(&prefix, option.end, *finish_s, worth));
         Table {
-            served: builder.served(&prefix),
-            charge: builder.charges(),
-            first: builder.first(),
+            stride: builder.stride(),
+            room: builder.rooms(),
+            served: builder.filled_up(builder.served(&prefix), 0.0),
+            charge: builder.filled_up(builder.charges(), f32::INFINITY),
+            first: builder.filled_up(builder.first(), 0.0),
             loss: builder.losses(&prefix),
-            mixed: options.iter().flat_map(|(option, finish_s)| builder.mixed(&prefix, option.end, *finish_s, worth)).collect(),
+            mixed: builder.filled_up(mixed, 0.0),
             tail: options.iter().map(|(option, _)| option.tail as f32).collect(),
             finish: options.iter().map(|(_, finish_s)| *finish_s).collect(),
             never: 1.3 * view.worth_until,
             peak_rps: view.peak_demand(id),
             mean_rps: view.mean_demand(id, 0, view.horizon),
+            hires: hires(&options),
             options: options.into_iter().map(|(option, _)| option).collect(),
             bundles: builder.bundles,
             worth: worth.map(|worth| worth as f32),
         }
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.served.len() / self.stride
+    }
+
+    /// Answers lost by a change in a block: [from][to, filled up].
+    pub fn loss(&self, block: usize) -> &[f32] {
+        let size = self.bundles.len() * self.stride;
+        &self.loss[block * size..(block + 1) * size]
     }
 
     /// Second in which an option finishes, or a late one for none.
@@ -83,16 +107,43 @@ impl Table {
     }
 }
 
-struct Builder<'a> {
-    view: &'a View<'a>,
+fn hires(options: &[(RetrainOption, f64)]) -> Vec<Vec<u32>> {
+    let mut hires: Vec<Vec<u32>> = Vec::new();
+    options.iter().for_each(|(option, _)| {
+        if option.hire == hires.len() {
+            hires.push(option.room.clone());
+        }
+    });
+    hires
+}
+
+fn warming_s(view: &View, shape: &Shape, id: TenantId) -> Vec<Vec<f64>> {
+    let mut by_kind = vec![Vec::new(); shape.kinds().len()];
+    for (gpu, old) in view.instances().filter(|(_, old)| !old.pinned && old.task == Some(Task::inference(id))) {
+        by_kind[shape.kind_of(gpu, old.site.profile).index()].push(old.ready_in_s);
+    }
+    by_kind.iter_mut().for_each(|ready: &mut Vec<f64>| ready.sort_by(f64::total_cmp));
+    by_kind
+}
+
+/// Makes a tenant's table; what changes lose is in [`super::loss`].
+pub(super) struct Builder<'a> {
+    pub view: &'a View<'a>,
     shape: &'a Shape,
-    id: TenantId,
-    bundles: Vec<Bundle>,
-    held: Vec<u32>,
+    pub id: TenantId,
+    pub bundles: Vec<Bundle>,
+    pub held: Vec<u32>,
     /// Requests/s by kind.
-    rates: Vec<f64>,
+    pub rates: Vec<f64>,
+    /// Seconds without service of a start, by kind.
+    pub switch_s: Vec<f64>,
+    pub preload_s: f64,
+    /// Charge for a start by kind, weighted answers.
+    pub start_charge: Vec<f64>,
+    /// In how many seconds what is held is ready, by kind, the soonest first.
+    pub warming_s: Vec<Vec<f64>>,
     /// What yields serves until its heir, whoever that is, has been preloaded: at least this long, in seconds.
-    yields_after_s: f64,
+    pub yields_after_s: f64,
 }
 
 impl<'a> Builder<'a> {
@@ -103,17 +154,49 @@ impl<'a> Builder<'a> {
             [Some(Task::inference(id)), due].into_iter().flatten()
         });
         let yields_after_s = tasks.map(|task| view.preload_s(task)).reduce(f64::min).unwrap_or(0.0);
-        let rates = shape.kinds().iter().map(|kind| view.rate(id, kind.model, kind.profile)).collect();
-        Builder { view, shape, id, bundles: bundles(view, shape, id, &held, extra), held, rates, yields_after_s }
+        let rates: Vec<f64> = shape.kinds().iter().map(|kind| view.rate(id, kind.model, kind.profile)).collect();
+        let task = Task::inference(id);
+        Builder {
+            bundles: bundles(view, shape, id, &held, extra),
+            switch_s: shape.kinds().iter().map(|kind| view.switch_s(task, kind.model, kind.profile)).collect(),
+            preload_s: view.preload_s(task),
+            start_charge: rates.iter().map(|rate| start_charge(view, id, *rate)).collect(),
+            warming_s: warming_s(view, shape, id),
+            view,
+            shape,
+            id,
+            held,
+            rates,
+            yields_after_s,
+        }
     }
 
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
-        let ends = self.view.ends.clone();
+    pub fn stride(&self) -> usize {
+        self.bundles.len().next_multiple_of(LANES)
+    }
+
+    /// Rows of `m` numbers, filled up to the stride.
+    fn filled_up(&self, values: impl IntoIterator<Item = f32>, with: f32) -> Vec<f32> {
+        let (m, mut filled, mut values) = (self.bundles.len(), Vec::new(), values.into_iter().peekable());
+        while values.peek().is_some() {
+            filled.extend(values.by_ref().take(m));
+            filled.resize(filled.len().next_multiple_of(LANES), with);
+        }
+        filled
+    }
+
+    fn rooms(&self) -> Vec<f32> {
+        let rows = 0..self.shape.rows().len();
+        self.filled_up(rows.flat_map(|row| self.bundles.iter().map(move |bundle| bundle.room[row] as f32)), 0.0)
+    }
+
+    pub fn blocks(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<'a> {
+        let ends = self.view.ends.as_slice();
         (0..ends.len()).map(move |b| (b, if b == 0 { 0 } else { ends[b - 1] }, ends[b]))
     }
 
     /// Expected answers in slot `t` with this capacity.
-    fn answers(&self, t: usize, rps: f64) -> f64 {
+    pub fn answers(&self, t: usize, rps: f64) -> f64 {
         self.view.scenarios[self.id.index()].iter().map(|(probability, demand)| probability * demand[t].min(rps)).sum()
     }
 
@@ -149,156 +232,6 @@ impl<'a> Builder<'a> {
             .collect()
     }
 
-    /// Admission of what starts in a block that begins then. Preloading begins with the block, for a plan stages nothing for a later one:
-    /// were it thought to begin now, a change in the next block would always look cheaper than one in this, and none would ever come.
-    fn ready_s(&self, kind: usize, begin: usize) -> f64 {
-        let (task, Kind { model, profile, .. }) = (Task::inference(self.id), self.shape.kinds()[kind]);
-        begin as f64 + self.view.preload_s(task) + self.view.switch_s(task, model, profile)
-    }
-
-    fn rate(&self, kind: usize) -> f64 {
-        self.rates[kind]
-    }
-
-    /// Starts of `more` instances by kind are charged, in answers of the model in service.
-    fn start_charges(&self, more: &[u32]) -> f64 {
-        let worth = self.view.answer_worth(self.id).max(1e-6);
-        let charge =
-            |(kind, &n): (usize, &u32)| if n == 0 { 0.0 } else { f64::from(n) * start_charge(self.view, self.id, self.rate(kind)) };
-        more.iter().enumerate().map(charge).sum::<f64>() / worth
-    }
-
-    fn yields_s(&self, begin: usize) -> f64 {
-        self.yields_after_s + begin as f64
-    }
-
-    /// Requests/s of what `old` holds and `new` does not.
-    fn leaving(&self, old: &[u32], new: &[u32]) -> f64 {
-        let pairs = old.iter().zip(new).enumerate().filter(|(_, (old, new))| old > new);
-        pairs.map(|(kind, (old, new))| f64::from(old - new) * self.rate(kind)).sum()
-    }
-
-    /// Answers that are lost in `[from, to)` of a block because `missing` (rps, ready at) are not there yet, less those that `leaving`
-    /// (rps, until) still gives.
-    fn lost(&self, from: usize, to: usize, rps: f64, missing: &[(f64, f64)], leaving: (f64, f64)) -> f64 {
-        let until_s = if leaving.0 > 0.0 { leaving.1 } else { 0.0 };
-        let last = missing.iter().map(|(_, ready_s)| *ready_s).chain([until_s]).fold(0.0, f64::max).min(to as f64).ceil() as usize;
-        let lost = |t: usize| {
-            let absent = |(rps, ready_s): &(f64, f64)| rps * (ready_s - t as f64).clamp(0.0, 1.0);
-            let there = rps - missing.iter().map(absent).sum::<f64>() + leaving.0 * (leaving.1 - t as f64).clamp(0.0, 1.0);
-            self.answers(t, rps) - self.answers(t, there.max(0.0))
-        };
-        (from..last.max(from)).map(lost).sum()
-    }
-
-    /// What is held and not ready yet, the soonest first, by kind.
-    fn residual(&self, kind: usize) -> Vec<f64> {
-        let own = |gpu: usize, old: &crate::problem::InstanceState| {
-            !old.pinned && old.task == Some(Task::inference(self.id)) && self.shape.kind_of(gpu, old.site.profile).index() == kind
-        };
-        let mut ready: Vec<f64> = self.view.instances().filter(|&(gpu, old)| own(gpu, old)).map(|(_, old)| old.ready_in_s).collect();
-        ready.sort_by(f64::total_cmp);
-        ready
-    }
-
-    /// What of a bundle held since block 0 is not ready at once: requests/s and when.
-    fn not_ready(&self, counts: &[u32], started: &[u32]) -> Vec<(f64, f64)> {
-        let mut missing = Vec::new();
-        for (kind, &n) in counts.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let (rate, residual) = (self.rate(kind), self.residual(kind));
-            let kept = n - started[kind].min(n);
-            missing.extend(residual.into_iter().take(kept as usize).filter(|s| *s > 0.0).map(|ready_s| (rate, ready_s)));
-            if started[kind] > 0 {
-                missing.push((rate * f64::from(started[kind]), self.ready_s(kind, 0)));
-            }
-        }
-        missing
-    }
-
-    fn first(&self) -> Vec<f32> {
-        let (end, yields_s) = (self.view.ends[0], self.yields_s(0));
-        let lost = |bundle: &Bundle| {
-            let started: Vec<u32> = bundle.counts.iter().zip(&self.held).map(|(n, held)| n.saturating_sub(*held)).collect();
-            let leaving = (self.leaving(&self.held, &bundle.counts), yields_s);
-            self.lost(0, end, bundle.rps, &self.not_ready(&bundle.counts, &started), leaving) + self.start_charges(&started)
-        };
-        self.bundles.iter().map(|bundle| lost(bundle) as f32).collect()
-    }
-
-    fn losses(&self, prefix: &[f64]) -> Vec<f32> {
-        let m = self.bundles.len();
-        let mut losses = vec![0.0; self.view.ends.len() * m * m];
-        let peaks = self.peaks();
-        for (from, to) in (0..m).flat_map(|from| (0..m).map(move |to| (from, to))).filter(|(from, to)| from != to) {
-            let (old, new) = (&self.bundles[from], &self.bundles[to]);
-            let more: Vec<u32> = new.counts.iter().zip(&old.counts).map(|(n, o)| n.saturating_sub(*o)).collect();
-            let charge = self.start_charges(&more);
-            let there = self.there(&old.counts, new, &more);
-            for (block, begin, end) in self.blocks().skip(2) {
-                let lost = self.lost_to(&prefix[begin * m + to..], &peaks, (begin, end), &there);
-                losses[(block * m + from) * m + to] = (lost + charge) as f32;
-            }
-        }
-        self.second(&mut losses);
-        losses
-    }
-
-    /// Losses of changing in block 1, which may come before what block 0 started, or what is starting now, is ready.
-    fn second(&self, losses: &mut [f32]) {
-        let Some((_, begin, end)) = self.blocks().nth(1) else { return };
-        let m = self.bundles.len();
-        for (from, to) in (0..m).flat_map(|from| (0..m).map(move |to| (from, to))) {
-            let (old, new) = (&self.bundles[from], &self.bundles[to]);
-            let more: Vec<u32> = new.counts.iter().zip(&old.counts).map(|(n, o)| n.saturating_sub(*o)).collect();
-            let started = (0..more.len()).filter(|&kind| more[kind] > 0);
-            let started = started.map(|kind| (self.rate(kind) * f64::from(more[kind]), self.ready_s(kind, begin)));
-            let mut missing: Vec<(f64, f64)> = started.collect();
-            missing.extend(self.still_warming(&old.counts, &new.counts).into_iter().filter(|(_, ready_s)| *ready_s > begin as f64));
-            let leaving = if self.yields_s(0) > 0.0 { self.leaving(&old.counts, &new.counts) } else { 0.0 };
-            let nothing = missing.is_empty() && leaving <= 0.0;
-            let lost = if nothing { 0.0 } else { self.lost(begin, end, new.rps, &missing, (leaving, self.yields_s(begin))) };
-            losses[(m + from) * m + to] = (lost + self.start_charges(&more)) as f32;
-        }
-    }
-
-    /// Highest demand of any scenario by second.
-    fn peaks(&self) -> Vec<f64> {
-        let highest = |t: usize| self.view.scenarios[self.id.index()].iter().map(|(_, demand)| demand[t]).fold(0.0, f64::max);
-        (0..self.view.horizon).map(highest).collect()
-    }
-
-    /// Requests/s of the first seconds of a block that changes from `old` to `new`: the same in every block after the first two.
-    fn there(&self, old: &[u32], new: &Bundle, more: &[u32]) -> Vec<f64> {
-        let starts =
-            || more.iter().enumerate().filter(|(_, n)| **n > 0).map(|(kind, &n)| (self.rate(kind) * f64::from(n), self.ready_s(kind, 0)));
-        let leaving = if self.yields_after_s > 0.0 { self.leaving(old, &new.counts) } else { 0.0 };
-        let until_s = if leaving > 0.0 { self.yields_after_s } else { 0.0 };
-        let last = starts().map(|(_, ready_s)| ready_s).fold(until_s, f64::max).ceil() as usize;
-        let there = |t: usize| {
-            let absent: f64 = starts().map(|(rps, ready_s)| rps * (ready_s - t as f64).clamp(0.0, 1.0)).sum();
-            (new.rps - absent + leaving * (self.yields_after_s - t as f64).clamp(0.0, 1.0)).max(0.0)
-        };
-        (0..last).map(there).collect()
-    }
-
-    /// Answers lost in the first seconds of a block; `full` is the new bundle's column of the prefix from the block's first second on.
-    fn lost_to(&self, full: &[f64], peaks: &[f64], (begin, end): (usize, usize), there: &[f64]) -> f64 {
-        let m = self.bundles.len();
-        let seconds = there.len().min(end - begin);
-        let demand = &self.view.demand[self.id.index()];
-        let answers = |(&rps, t): (&f64, usize)| if rps >= peaks[t] { demand[t] } else { self.answers(t, rps) };
-        let answered: f64 = there[..seconds].iter().zip(begin..).map(answers).sum();
-        full[seconds * m] - full[0] - answered
-    }
-
-    /// Block 0 may be shorter than a warm-up: what it started, and what was starting before, may not be ready in block 1.
-    fn still_warming(&self, first: &[u32], second: &[u32]) -> Vec<(f64, f64)> {
-        let both: Vec<u32> = first.iter().zip(second).map(|(a, b)| *a.min(b)).collect();
-        let started: Vec<u32> =
-            both.iter().zip(first.iter().zip(&self.held)).map(|(n, (f, held))| n.saturating_sub(*f.min(held))).collect();
-        self.not_ready(&both, &started)
-    }
-
     /// Options that finish in time and gain something, with their finish.
     fn options(&self) -> Vec<(RetrainOption, f64)> {
         let (view, task) = (self.view, Task::retraining(self.id));
@@ -325,7 +258,9 @@ impl<'a> Builder<'a> {
                 let end = view.ends.iter().position(|&end| finish_s < end as f64).unwrap_or(view.ends.len() - 1).max(block);
                 let room = if pinned { vec![0; room.len()] } else { room.clone() };
                 let tail = gain * view.tail_arrivals(self.id, finish_s);
-                options.push((RetrainOption { kind, start: block, end, room, tail }, finish_s));
+                // One after another with the same room shares it.
+                let hire = options.last().map_or(0, |(last, _): &(RetrainOption, f64)| last.hire + usize::from(last.room != room));
+                options.push((RetrainOption { kind, start: block, end, room, hire, tail }, finish_s));
             }
         }
         options

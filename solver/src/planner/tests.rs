@@ -38,12 +38,11 @@ fn optimum(tables: &[Table], most: &[u32]) -> f64 {
     let (m, n) = (a.bundles.len(), b.bundles.len());
     let fits = |i: usize, j: usize| a.bundles[i].room.iter().zip(&b.bundles[j].room).zip(most).all(|((x, y), most)| x + y <= *most);
     let worth = |table: &Table, block: usize, bundle: usize| {
-        let at = block * table.bundles.len() + bundle;
+        let at = block * table.stride + bundle;
         f64::from(table.worth[0] * table.served[at] - table.charge[at])
     };
-    let lost = |table: &Table, block: usize, from: usize, to: usize| {
-        f64::from(table.worth[0] * table.loss[(block * table.bundles.len() + from) * table.bundles.len() + to])
-    };
+    let lost =
+        |table: &Table, block: usize, from: usize, to: usize| f64::from(table.worth[0] * table.loss(block)[from * table.stride + to]);
     let joint = |block: usize, arrived: &dyn Fn(usize, usize) -> f64| -> Vec<f64> {
         let pairs = (0..m).flat_map(|i| (0..n).map(move |j| (i, j)));
         let value = |(i, j)| if fits(i, j) { arrived(i, j) + worth(a, block, i) + worth(b, block, j) } else { f64::NEG_INFINITY };
@@ -51,7 +50,7 @@ fn optimum(tables: &[Table], most: &[u32]) -> f64 {
     };
     let first = |i: usize, j: usize| -f64::from(a.worth[0] * a.first[i]) - f64::from(b.worth[0] * b.first[j]);
     let mut best = joint(0, &first);
-    for block in 1..a.served.len() / m {
+    for block in 1..a.blocks() {
         let highest = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
         let half: Vec<f64> = (0..m)
             .flat_map(|i| (0..n).map(move |j| (i, j)))
