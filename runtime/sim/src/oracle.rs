@@ -112,21 +112,24 @@ fn below(z: f64) -> f64 {
 
 impl Setup {
     /// The same setup for a policy that knows what comes and changes in no time: what it attains, the truth between it and the bound
-    /// is open. Steps, loads and solves take nothing, estimates are right, nothing fails.
+    /// is open. Changes are free, solves take nothing, estimates are right, nothing fails.
     pub fn clairvoyant(&self) -> Setup {
         let mut setup = self.clone();
-        let nothing = |times: &[f64]| vec![0.0; times.len()];
-        let (create_s, destroy_s) = (nothing(&self.times.create_s), nothing(&self.times.destroy_s));
-        setup.times = StepTimes { create_s, destroy_s, release_s: 0.0, bind_s: 0.0, admit_s: 0.0, checkpoint_s: 0.0, jitter: 0.0 };
+        setup.free_changes();
         setup.faults.clear();
         setup.planning.foresight = Foresight::Perfect;
-        setup.planning.dwell_s = 0.0;
         setup.planning.solve_s = 0.0;
-        for tenant in &mut setup.tenants {
-            tenant.load_s = 0.0;
-            tenant.learning.estimate_error = 0.0;
-        }
+        setup.tenants.iter_mut().for_each(|tenant| tenant.learning.estimate_error = 0.0);
         setup
+    }
+
+    /// Makes changes free: steps and loads take nothing, and the next change need not wait for the last.
+    pub fn free_changes(&mut self) {
+        let nothing = |times: &[f64]| vec![0.0; times.len()];
+        let (create_s, destroy_s) = (nothing(&self.times.create_s), nothing(&self.times.destroy_s));
+        self.times = StepTimes { create_s, destroy_s, release_s: 0.0, bind_s: 0.0, admit_s: 0.0, checkpoint_s: 0.0, jitter: 0.0 };
+        self.planning.dwell_s = 0.0;
+        self.tenants.iter_mut().for_each(|tenant| tenant.load_s = 0.0);
     }
 }
 

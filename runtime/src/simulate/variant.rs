@@ -63,11 +63,13 @@ enum Kind {
     /// Seconds, or `window`.
     Period,
     Forecast,
+    /// `free` and nothing else.
+    Free,
 }
 
 const DAY_S: f64 = 86_400.0;
 
-static KEYS: [Key; 11] = [
+static KEYS: [Key; 13] = [
     Key { name: "preload", kind: Kind::Switch, set: |setup, value| setup.planning.preload = value.switch() },
     Key { name: "hand_over", kind: Kind::Switch, set: |setup, value| setup.planning.hand_over = value.switch() },
     Key { name: "accuracy", kind: Kind::Switch, set: |setup, value| setup.planning.accuracy = value.switch() },
@@ -82,6 +84,12 @@ static KEYS: [Key; 11] = [
         kind: Kind::Number(0.0, 1e6),
         set: |setup, value| setup.tenants.iter_mut().for_each(|tenant| tenant.floor_rps = value.number(0.0)),
     },
+    Key {
+        name: "estimate_error",
+        kind: Kind::Number(0.0, 2.0),
+        set: |setup, value| setup.tenants.iter_mut().for_each(|tenant| tenant.learning.estimate_error = value.number(0.0)),
+    },
+    Key { name: "changes", kind: Kind::Free, set: |setup, _| setup.free_changes() },
     Key { name: "utilisation", kind: Kind::Number(0.01, 1.0), set: |setup, value| setup.planning.utilisation = value.number(1.0) },
 ];
 
@@ -172,6 +180,7 @@ impl Kind {
             Kind::Number(low, high) => number(low, high),
             Kind::Period if text == "window" => Some(Value::Window),
             Kind::Period => number(0.1, DAY_S),
+            Kind::Free => (text == "free").then_some(Value::Switch(true)),
             Kind::Forecast if text == "perfect" => Some(Value::Perfect),
             Kind::Forecast => forecast(text).map(Value::Forecast),
         }
@@ -180,6 +189,7 @@ impl Kind {
     fn allowed(self) -> String {
         match self {
             Kind::Switch => "true or false".to_owned(),
+            Kind::Free => "free".to_owned(),
             Kind::Number(low, high) => format!("a number from {low} to {high}"),
             Kind::Period => format!("a number from 0.1 to {DAY_S}, or \"window\""),
             Kind::Forecast => format!("perfect or one of {}", ForecastName::ALL.map(ForecastName::as_str).join(", ")),
@@ -281,6 +291,19 @@ mod tests {
         assert_eq!((planning.policy, planning.dwell_s, planning.solve_every_s), (PolicyName::Ekya, 3.0, setup.window_s));
         assert!(!planning.preload && !planning.hand_over && !planning.accuracy);
         assert!(matches!(planning.foresight, Foresight::Perfect));
+    }
+
+    #[test]
+    fn free_changes_take_no_time_and_follow_at_once() {
+        let mut setup = super::super::tests::setup(1);
+        assert!(setup.tenants[0].load_s > 0.0 && setup.planning.dwell_s > 0.0);
+        Variant::parse("migrator:changes=free").unwrap().apply(&[], &mut setup);
+        let times = &setup.times;
+        let steps =
+            times.create_s.iter().chain(&times.destroy_s).chain([&times.release_s, &times.bind_s, &times.admit_s, &times.checkpoint_s]);
+        assert!(steps.chain(setup.tenants.iter().map(|tenant| &tenant.load_s)).all(|seconds| *seconds == 0.0));
+        assert_eq!(setup.planning.dwell_s, 0.0);
+        assert_eq!(refused("migrator:changes=quick"), "changes = \"quick\" must be free");
     }
 
     #[test]
