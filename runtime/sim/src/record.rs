@@ -116,6 +116,13 @@ impl Record {
         }
     }
 
+    /// An instance is nobody's in effect: whoever has it is done.
+    pub fn spare(&mut self, now: Time, instance: InstanceId) {
+        if let Some(&Occupancy { gpu, site, .. }) = self.open.get(&instance) {
+            self.occupy(now, instance, gpu, site, None, false);
+        }
+    }
+
     /// An instance is gone.
     pub fn vacate(&mut self, now: Time, instance: InstanceId) {
         if let Some(open) = self.open.remove(&instance)

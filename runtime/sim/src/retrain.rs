@@ -126,7 +126,7 @@ impl World<'_> {
         let made = self.host.instances.get(&instance).filter(|_| self.trainers[index].placed.contains(&instance));
         let parent = self.tenants[index].newest();
         let trainer = &mut self.trainers[index];
-        let (Some(made), Some(data)) = (made, trainer.dataset.filter(|data| data.window == window)) else {
+        let (Some(&made), Some(data)) = (made, trainer.dataset.filter(|data| data.window == window)) else {
             trainer.machine.instance_lost(now, instance);
             return;
         };
@@ -145,7 +145,7 @@ impl World<'_> {
         let run = Training { data, instance, parent, steps, step, since: now, step_s, validation_s, checkpoint: step, computing: true };
         trainer.run = Some(run);
         trainer.serial += 1;
-        self.record.works(now, instance, true);
+        self.record.occupy(now, instance, made.gpu, made.site, Some(Task::retraining(TenantId(index as u16))), true);
         self.report_next(index);
     }
 
@@ -227,7 +227,8 @@ impl World<'_> {
         (run.computing, run.step) = (false, run.steps);
         trainer.run = Some(run);
         trainer.serial += 1;
-        self.record.works(now, run.instance, false);
+        // It keeps its instance until somebody wants it.
+        self.record.spare(now, run.instance);
         let trained = Trained { before, after, held_out: data.held_out, core_s: data.samples as f64 * core_s };
         self.trainers[index].machine.trained(now, trained);
     }

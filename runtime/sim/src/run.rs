@@ -79,7 +79,7 @@ pub struct Occupancy {
     pub gpu: usize,
     /// Where on it.
     pub site: Site,
-    /// Whose; `None` = nobody's.
+    /// Whose; `None` = nobody's, or kept by a retraining that is over.
     pub task: Option<Task>,
     /// From when, seconds.
     pub from_s: f64,

@@ -1,9 +1,10 @@
 //! Whole simulations.
 
-use migrator_solver::{Planner, PolicyName};
+use migrator_solver::{Planner, PolicyName, TaskKind};
 use proptest::prelude::*;
 
 use crate::example::example;
+use crate::run::Occupancy;
 use crate::setup::{Drift, Fault, FaultKind, Foresight, Interference};
 use crate::{Run, Setup, Unwatched, Watch, simulate};
 
@@ -149,6 +150,18 @@ fn a_worker_that_dies_is_missed_until_it_is_loaded_again() {
     setup.faults = vec![Fault { at_s: 30.0, kind: FaultKind::WorkerDies { tenant: 0 } }];
     let run = run(&setup);
     assert!(run.occupancy.iter().any(|held| held.from_s == 30.0 && !held.working && held.task.is_some()), "{:?}", run.occupancy);
+}
+
+#[test]
+fn an_instance_that_a_retraining_keeps_when_it_is_over_is_shown_as_spare() {
+    let mut setup = example(&[60], 300);
+    setup.tenants[0].learning.drift = Drift::Steps(vec![(50.0, 1.0)]);
+    setup.tenants[0].learning.label_share = 0.5;
+    let run = run(&setup);
+    let retrains = |held: &&Occupancy| held.working && held.task.is_some_and(|task| task.kind == TaskKind::Retraining);
+    let last = run.occupancy.iter().filter(retrains).max_by(|a, b| a.to_s.total_cmp(&b.to_s)).expect("it was retrained");
+    let next = run.occupancy.iter().find(|held| held.site == last.site && held.from_s == last.to_s);
+    assert!(next.is_some_and(|held| held.task.is_none() && !held.working), "{:?}", run.occupancy);
 }
 
 #[test]

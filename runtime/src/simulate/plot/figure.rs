@@ -30,8 +30,9 @@ pub const HEADING: u32 = 22;
 /// Height of the title, pixels.
 const TITLE: i32 = 34;
 
-/// Okabe and Ito's colours without black and without the vermilion, which stands for what goes wrong.
-const COLOURS: [RGBColor; 7] = [
+/// Okabe and Ito's colours without black and without the vermilion, which stands for what goes wrong; then seven that are told from them and
+/// from each other by lightness as well (most of Tol's muted ones).
+const COLOURS: [RGBColor; 14] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -39,6 +40,13 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(150, 130, 20),
     RGBColor(110, 110, 110),
+    RGBColor(51, 34, 136),
+    RGBColor(136, 34, 85),
+    RGBColor(221, 204, 119),
+    RGBColor(17, 90, 51),
+    RGBColor(178, 160, 224),
+    RGBColor(120, 70, 30),
+    RGBColor(160, 222, 205),
 ];
 
 /// A part of a plot.
@@ -63,10 +71,17 @@ pub enum Mark {
     Empty,
 }
 
-/// The colour of a tenant; from the eighth on the first ones again, paler.
+/// The colour of a tenant; from the fifteenth on the first ones again, paler.
 pub fn colour(tenant: usize) -> RGBColor {
     let own = COLOURS[tenant % COLOURS.len()];
-    if tenant < COLOURS.len() { own } else { pale(own, 0.55) }
+    if tenant < COLOURS.len() { own } else { pale(own, 0.45) }
+}
+
+/// The colour of letters on this one.
+pub fn ink_on(RGBColor(r, g, b): RGBColor) -> RGBColor {
+    // Luma of BT.601; the letters are darker than its lower third.
+    let luma = 0.299 * f64::from(r) + 0.587 * f64::from(g) + 0.114 * f64::from(b);
+    if luma < 120.0 { WHITE } else { INK }
 }
 
 /// `colour` on white, so much of it.
@@ -219,6 +234,15 @@ mod tests {
         let rows = rows(&legend);
         assert!(rows.len() > 1 && rows.iter().all(|row| row[0].0 == 14));
         assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 20);
+    }
+
+    #[test]
+    fn letters_are_dark_on_pale_and_white_on_dark_and_no_two_of_sixteen_tenants_look_alike() {
+        assert_eq!((ink_on(RGBColor(230, 159, 0)), ink_on(RGBColor(51, 34, 136))), (INK, WHITE));
+        let far = |a: RGBColor, b: RGBColor| a.0.abs_diff(b.0) as u32 + a.1.abs_diff(b.1) as u32 + a.2.abs_diff(b.2) as u32;
+        let pairs = (0..16).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let alike: Vec<(usize, usize)> = pairs.filter(|&(a, b)| far(colour(a), colour(b)) < 50).collect();
+        assert_eq!(alike, []);
     }
 
     #[test]

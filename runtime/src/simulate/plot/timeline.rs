@@ -9,12 +9,12 @@ use plotters::style::text_anchor::HPos;
 
 use super::Subject;
 use super::column::MOST;
-use super::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, Ticks, chart, colour, figure, hatched, pale, time, write};
+use super::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, Ticks, chart, colour, figure, hatched, ink_on, pale, time, write};
 
 /// Height of a GPU where there is one, and the least where there are many, pixels.
 const GPU: (i32, i32) = (240, 88);
-/// Height of all GPUs that is not exceeded without need, pixels.
-const ALL: i32 = 720;
+/// Height of all GPUs that is not exceeded without need, pixels: up to eight of eight slices, a line of letters fits into each slice.
+const ALL: i32 = 1024;
 /// Height from which a line of letters fits, pixels.
 const LETTERS: i32 = 14;
 /// Height of the gap between two GPUs, pixels.
@@ -45,7 +45,7 @@ pub fn timeline(subject: Subject<'_>) -> Result<String> {
     let kinds = [
         (Mark::Hatched(GREY), "striped: retraining"),
         (Mark::Narrow(GREY), "narrow: being set up or drained"),
-        (Mark::Empty, "empty: an instance in reserve"),
+        (Mark::Empty, "empty: in reserve, or kept by a retraining that is over"),
     ];
     let legend: Vec<(Mark, String)> = tenants.chain(kinds.map(|(mark, words)| (mark, words.to_owned()))).collect();
     let note = if coarse { format!("; per {width_s:.0} s, what lasts longest") } else { String::new() };
@@ -116,12 +116,19 @@ impl Rows<'_, '_> {
             self.area.draw(&Rectangle::new([(left, top + third), (right, bottom - third)], pale(own, 0.6).filled()))?;
             return Ok(());
         }
-        match task.kind {
-            TaskKind::Inference => self.area.draw(&Rectangle::new(corners, pale(own, 0.8).filled()))?,
-            TaskKind::Retraining => hatched(self.area, corners[0], corners[1], own)?,
-        }
+        let fill = pale(own, 0.8);
+        let ink = match task.kind {
+            TaskKind::Inference => {
+                self.area.draw(&Rectangle::new(corners, fill.filled()))?;
+                ink_on(fill)
+            }
+            TaskKind::Retraining => {
+                hatched(self.area, corners[0], corners[1], own)?;
+                INK
+            }
+        };
         self.area.draw(&Rectangle::new(corners, WHITE.stroke_width(1)))?;
-        self.label(span, catalog, names.get(task.tenant.index()).copied().unwrap_or_default(), corners, INK)
+        self.label(span, catalog, names.get(task.tenant.index()).copied().unwrap_or_default(), corners, ink)
     }
 
     /// `3g vision`, or `3g`, or nothing, as there is room.
