@@ -39,7 +39,7 @@ def arguments():
     parser.add_argument("--device", default=None, help="cpu, GPU-<uuid> or MIG-<uuid>; the first that nvidia-smi lists")
     parser.add_argument("--batches", type=numbers, default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--train-batches", type=numbers, default=None, help="default: the largest of --batches")
-    parser.add_argument("--train-steps", type=int, default=60, help="steps of an epoch")
+    parser.add_argument("--train-steps", type=int, default=60, help="steps of a fine-tuning")
     parser.add_argument("--executors", type=int, default=2, help="batches in flight in the worker for the concurrent column")
     parser.add_argument("--seconds", type=float, default=3.0, help="of measuring per batch size")
     parser.add_argument("--pixels", type=int, default=224)
@@ -142,7 +142,7 @@ def report(options, ours, theirs):
     name = ours["staged"].pop("device", "the host's CPU, one core per batch")
     ours["direct"].pop("device", None)
     print(f"ResNet-50, {options.pixels}x{options.pixels}, {options.precision}, on {name}; PyTorch {torch.__version__}\n")
-    print("| batch | worker ms | PyTorch ms | worker rows/s | PyTorch rows/s | worker rows/s, "f"{options.executors} in flight |")
+    print("| batch | worker ms | PyTorch ms | worker rows/s | PyTorch rows/s | worker rows/s, " f"{options.executors} in flight |")
     print("|---|---|---|---|---|---|")
     for a, b in zip(ours["inference"], theirs["inference"]):
         times = f"{a['latency_ms']:.2f} | {b['latency_ms']:.2f}"

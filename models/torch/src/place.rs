@@ -26,6 +26,8 @@ pub fn adopt_gpu(slices: f64) -> Result<(), TorchError> {
         (true, count) => return Err(none(format!("it sees {count} GPUs and should see one"))),
         (false, _) => return Err(none("its CUDA backend is not loaded, or sees no GPU".to_owned())),
     }
+    // TorchScript would compile fused kernels for each batch size, seconds in which an instance stands idle, to save a few launches.
+    tch::jit::f_set_tensor_expr_fuser_enabled(false)?;
     // The first tensor makes the context, which takes longer than anything else here.
     drop(Tensor::f_zeros([1], (Kind::Float, GPU))?);
     synchronize()?;
