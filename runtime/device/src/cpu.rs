@@ -14,7 +14,7 @@ mod ledger;
 mod leftover;
 mod mount;
 pub mod option;
-mod process;
+pub(crate) mod process;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

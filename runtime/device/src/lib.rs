@@ -1,13 +1,16 @@
-//! Devices that can be cut into instances: trait [`Device`], and the `cpu` device that carves up the host's cores.
+//! Devices that can be cut into instances: trait [`Device`], the `cpu` device that carves up the host's cores, and NVIDIA's GPUs.
 //!
 //! Knows nothing of tenants, plans or workers' protocol: it creates and destroys instances and puts processes into them.
 
 pub mod cpu;
 pub mod emulated;
+pub mod nvml;
 
 pub use cpu::CpuDevice;
 pub use cpu::option::{CpuOptions, Enforcement};
 pub use emulated::Emulated;
+pub use nvml::NvmlDevice;
+pub use nvml::option::NvmlOptions;
 
 use crossbeam_channel::Receiver;
 use migrator_mig::{Catalog, Site};
@@ -182,6 +185,49 @@ pub enum DeviceError {
         id: u64,
         /// One of its processes.
         pid: u32,
+    },
+    /// Somebody else made it; it is planned around and never touched.
+    #[error("instance {0} was made by somebody else")]
+    Foreign(u64),
+    /// The GPU does not answer any more.
+    #[error("GPU {gpu} is lost")]
+    Lost {
+        /// The GPU.
+        gpu: u32,
+    },
+    /// This user may not do that.
+    #[error("{what}: no permission; {remedy}")]
+    NoPermission {
+        /// What was tried.
+        what: String,
+        /// What the operator can do.
+        remedy: &'static str,
+    },
+    /// The MIG mode is not what it was when the device was opened, or is about to change.
+    #[error("GPU {gpu}: {why}")]
+    Mode {
+        /// The GPU.
+        gpu: u32,
+        /// What the mode is, and what the operator can do.
+        why: String,
+    },
+    /// The driver said no.
+    #[error("{what}: {text} ({code})")]
+    Driver {
+        /// The call and the GPU.
+        what: String,
+        /// The driver's number for it (`nvmlReturn_t`).
+        code: u32,
+        /// The driver's words for it.
+        text: String,
+    },
+    /// The driver's library cannot be used.
+    #[error("cannot use {name}: {why}")]
+    Library {
+        /// Its file.
+        name: String,
+        /// Why, and what the operator can do.
+        why: String,
     },
     /// The device cannot be opened with these options.
     #[error("{0}")]
