@@ -1,5 +1,6 @@
 //! What hardware refuses, delays, reports and breaks.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot begin fails")]
 #![allow(unsafe_code, reason = "the raw calls")]
 #![allow(clippy::undocumented_unsafe_blocks, reason = "buffers of this file only")]
 
@@ -121,7 +122,7 @@ fn the_field_tells_boards_that_need_a_reset_from_those_that_do_not() {
         let mut value: sys::nvmlFieldValue_t = unsafe { zeroed() };
         value.fieldId = 184;
         assert_eq!(raw!(client, nvmlDeviceGetFieldValues, client.gpu(), 1, &mut value), 0);
-        (value.nvmlReturn == 0).then(|| unsafe { value.value.uiVal })
+        (value.nvmlReturn == 0).then_some(unsafe { value.value.uiVal })
     };
     assert_eq!([resetless("a100"), resetless("h200"), resetless("l40s")], [Some(0), Some(1), None]);
 }
