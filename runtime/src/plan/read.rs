@@ -1,6 +1,7 @@
 //! From a file to a problem: names become indexes.
 
-use migrator_mig::{Catalog, Partition, Placement, ProfileId, Site};
+use migrator_mig::board::shipped;
+use migrator_mig::{Board, Catalog, Partition, Placement, ProfileId, Site};
 use migrator_solver::check::check;
 use migrator_solver::{
     GpuModel, GpuState, InstanceId, InstanceState, Problem, RetrainingState, Scenario, SolveOptions, Task, TenantId, TenantState,
@@ -13,14 +14,14 @@ use crate::config::key;
 use crate::config::source::Source;
 use crate::config::{ConfigError, ConfigErrors};
 
-/// Seven-slice GPU models that need no more than their name, and their memory, MiB (NVIDIA's data sheets: 40, 80, 80 and 141 GB).
-const KNOWN: [(&str, u64); 4] =
-    [("A100-SXM4-40GB", 40 * 1024), (DEFAULT_MODEL, 80 * 1024), ("H100-SXM5-80GB", 80 * 1024), ("H200-SXM5-141GB", 141 * 1024)];
-
-/// The catalog that a name alone stands for.
+/// The catalog that a name alone stands for: that of a shipped board with MIG.
 pub(crate) fn known(name: &str) -> Option<Catalog> {
-    let found = KNOWN.iter().find(|(known, _)| *known == name);
-    found.map(|(name, memory_mib)| Catalog::seven_slices(name, *memory_mib))
+    boards().find(|board| board.name == name).map(Board::catalog)
+}
+
+/// The shipped boards that can be cut up.
+pub(crate) fn boards() -> impl Iterator<Item = &'static Board> {
+    shipped().iter().filter(|board| board.instances > 0)
 }
 
 /// A problem and how to solve it, from the text of a file that is called `file` in messages.
@@ -83,7 +84,7 @@ impl Reading {
         let catalog = match (&entry.profiles[..], entry.memory_mib) {
             ([], Some(memory_mib)) => Catalog::seven_slices(&entry.name, memory_mib),
             ([], None) => known(&entry.name).unwrap_or_else(|| {
-                let names: Vec<String> = KNOWN.iter().map(|(name, _)| format!("{name:?}")).collect();
+                let names: Vec<String> = boards().map(|board| format!("{:?}", board.name)).collect();
                 let message = format!("must be {}; any other needs memory_mib (seven slices) or profiles", names.join(" or "));
                 self.found.push((format!("models[{index}].name"), message));
                 Catalog::seven_slices(&entry.name, 8)

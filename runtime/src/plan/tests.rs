@@ -168,7 +168,7 @@ const REPLACED: &[(&str, &str, &str)] = &[
     (
         "[[tenants]]\nname = \"text\"",
         "[[models]]\nname = \"RTX\"\n[[tenants]]\nname = \"text\"",
-        "models[0].name = \"RTX\": must be \"A100-SXM4-40GB\" or",
+        "models[0].name = \"RTX\": must be \"A30-24GB\" or \"A100-SXM4-40GB\" or",
     ),
 ];
 

@@ -1,30 +1,17 @@
 //! GPU models by name.
 
-use migrator_mig::Catalog;
+use migrator_mig::{Board, Catalog};
 
-/// Short names.
-const ALIASES: [(&str, &str); 6] = [
-    ("a100", "A100-SXM4-80GB"),
-    ("a100-80gb", "A100-SXM4-80GB"),
-    ("a100-40gb", "A100-SXM4-40GB"),
-    ("a30", A30),
-    ("h100", "H100-SXM5-80GB"),
-    ("h200", "H200-SXM5-141GB"),
-];
+use crate::plan::boards;
 
-const A30: &str = "A30-24GB";
-
-/// The catalog of a GPU model, by its name or short name, upper or lower case.
+/// The catalog of a shipped board with MIG, by its name, short name or product name, upper or lower case.
 pub fn catalog(name: &str) -> Option<Catalog> {
-    let alias = ALIASES.iter().find(|(short, full)| short.eq_ignore_ascii_case(name) || full.eq_ignore_ascii_case(name));
-    let full = alias.map_or(name, |(_, full)| full);
-    // NVIDIA's data sheet: 24 GB.
-    if full == A30 { Some(Catalog::four_slices(A30, 24 * 1024)) } else { crate::plan::known(full) }
+    boards().find(|board| board.is_called(name)).map(Board::catalog)
 }
 
 /// What may be written, for messages.
 pub fn names() -> String {
-    let names: Vec<String> = ALIASES.iter().map(|(short, full)| format!("{short} ({full})")).collect();
+    let names: Vec<String> = boards().map(|board| format!("{} ({})", board.short.join(", "), board.name)).collect();
     names.join(", ")
 }
 
@@ -45,5 +32,6 @@ mod tests {
         assert_eq!(catalog("A30").unwrap().memory_slices, 4);
         assert!(catalog("h100").is_some() && catalog("h200").is_some());
         assert_eq!(catalog("b300"), None);
+        assert_eq!(catalog("l40s"), None, "it has no MIG");
     }
 }

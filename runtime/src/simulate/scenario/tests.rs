@@ -123,7 +123,7 @@ fn curves_end_at_the_largest_batch() {
 #[test]
 fn a_bad_file_gets_a_line_for_every_defect() {
     let unknown = wrong("catalog = \"a100\"", "catalog = \"v100\"");
-    assert!(unknown.starts_with("x.toml:2: gpus.catalog = \"v100\": must be one of a100 (A100-SXM4-80GB), "), "{unknown}");
+    assert!(unknown.starts_with("x.toml:2: gpus.catalog = \"v100\": must be one of a30 (A30-24GB), "), "{unknown}");
     let bare = wrong("catalog = \"a100\"", "catalog = \"h200\"");
     assert!(bare.starts_with("x.toml:2: gpus.catalog = \"h200\": no curve has figures for H200-SXM5-141GB: A100-SXM4-40GB, "), "{bare}");
     let curve = wrong("curve = \"resnet50\"", "curve = \"resnet\"");
@@ -131,7 +131,7 @@ fn a_bad_file_gets_a_line_for_every_defect() {
     let slo = wrong("slo_ms = 100", "slo_ms = 2");
     assert_eq!(slo, "x.toml:7: tenants[0].slo_ms = 2: is too short for resnet50 on every profile, even for single requests");
     let big = wrong("slo_ms = 100", "slo_ms = 100\nmemory_mib = 90000");
-    let most = "the largest has 81920 MiB";
+    let most = "the largest has 80896 MiB";
     assert_eq!(big, format!("x.toml:8: tenants[0].memory_mib = 90000: is too big for every profile that resnet50 was measured on: {most}"));
     let training = wrong("slo_ms = 100", "slo_ms = 100\nretraining = { curve = \"alexnet\" }");
     assert!(training.contains("tenants[0].retraining.curve") && training.contains("say enabled = false"), "{training}");
