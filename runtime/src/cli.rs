@@ -1,5 +1,6 @@
 //! The command line. Every flag has a twin in the environment, `MIGRATOR_…`; the flag wins.
 
+mod gpu;
 mod simulate;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use migrator_solver::PolicyName;
 
+pub use gpu::{CatalogArgs, GpuCommand, LibraryArgs, ModeArgs, Switch, TransitionArgs};
 pub use simulate::{Seeds, SimulateArgs, SimulateFormat};
 
 /// Serves models of several tenants on one host and keeps retraining them on fresh labelled data.
@@ -52,6 +54,9 @@ pub enum Command {
     /// Look after the model store.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Look at the GPUs of this host and at what GPU models can be cut into.
+    #[command(subcommand)]
+    Gpu(GpuCommand),
 }
 
 /// `migrator serve`.
@@ -122,6 +127,10 @@ pub struct DemoArgs {
     /// Configuration file; its tenants must be the demo's (vision, sensor, text).
     #[arg(long, env = "MIGRATOR_CONFIG", value_name = "FILE", default_value = "configs/demo.toml")]
     pub config: PathBuf,
+    /// Run on a GPU of this model behind the fake NVIDIA driver instead of the configuration's device, e.g. a100 or h200; its instances
+    /// compute on this host's cores.
+    #[arg(long, env = "MIGRATOR_DEMO_FAKE_GPU", value_name = "MODEL")]
+    pub fake_gpu: Option<String>,
     /// Exit after the report instead of serving on until Ctrl-C.
     #[arg(long, env = "MIGRATOR_DEMO_EXIT")]
     pub exit: bool,

@@ -8,6 +8,7 @@ mod boundary;
 mod drain;
 mod harness;
 mod kills;
+mod nvidia;
 mod reconfiguration;
 mod refusals;
 mod retraining;

@@ -5,10 +5,10 @@ mod step;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actix::prelude::*;
-use migrator_device::{Gpu, Instance};
+use migrator_device::{Device, Gpu, Instance};
 use migrator_machine::migration::MigrationConfig;
 use migrator_machine::{MigrationMachine, MigrationReport, MigrationWish, Time};
 use migrator_solver::{InstanceId, InstanceState, Plan, Problem, Target, Task, TaskKind, Transition};
@@ -82,6 +82,8 @@ pub struct MigrationActor {
     restarts: BTreeMap<InstanceId, u32>,
     reply: Option<oneshot::Sender<MigrationReport>>,
     timer: Option<SpawnHandle>,
+    /// Held for reading by every creation and destruction.
+    cutting: Arc<RwLock<()>>,
     closing: bool,
     ground: Ground,
 }
@@ -103,6 +105,7 @@ impl MigrationActor {
             restarts: BTreeMap::new(),
             reply: None,
             timer: None,
+            cutting: Arc::default(),
             closing: false,
             ground: Ground::default(),
         }
@@ -113,7 +116,9 @@ impl MigrationActor {
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        while let Some(wish) = self.machine.poll(self.now()) {
+        while !self.closing
+            && let Some(wish) = self.machine.poll(self.now())
+        {
             match wish {
                 MigrationWish::Do { id, step, instance, attempt } => self.carry_out(id, step, instance, attempt, ctx),
                 MigrationWish::Unstage { target, task } => self.unstage(target, task),
@@ -280,9 +285,8 @@ impl Handler<Shutdown> for MigrationActor {
         let staged = std::mem::take(&mut self.staged).into_values().map(|started| started.handle);
         let bound = std::mem::take(&mut self.bound).into_values().map(|bound| bound.handle);
         let handles: Vec<WorkerHandle> = bound.chain(staged).chain(std::mem::take(&mut self.leaving)).collect();
-        let ours = std::mem::take(&mut self.instances).into_values().filter(|instance| !instance.foreign);
-        let instances: Vec<u64> = ours.map(|instance| instance.id).collect();
-        let launcher = Arc::clone(&self.launcher);
+        self.instances.clear();
+        let (launcher, cutting) = (Arc::clone(&self.launcher), Arc::clone(&self.cutting));
         Box::pin(async move {
             let ending: Vec<_> =
                 handles.into_iter().map(|handle| actix::spawn(async move { handle.shutdown(crate::launcher::RELEASE).await })).collect();
@@ -291,14 +295,24 @@ impl Handler<Shutdown> for MigrationActor {
             }
             launcher.close().await;
             let device = Arc::clone(&launcher.device);
-            let destroyed = tokio::task::spawn_blocking(move || {
-                for id in instances {
-                    if let Err(error) = device.destroy(id) {
-                        tracing::warn!(instance = id, %error, "instance could not be destroyed");
-                    }
-                }
-            });
-            let _ = destroyed.await;
+            let cleared = move || {
+                let _others_done = cutting.write().unwrap_or_else(PoisonError::into_inner);
+                clear(device.as_ref());
+            };
+            let _ = tokio::task::spawn_blocking(cleared).await;
         })
+    }
+}
+
+/// Destroys every instance of ours; the device is asked which there are, because a step may just have created one.
+fn clear(device: &dyn Device) {
+    let instances = match device.instances() {
+        Ok(instances) => instances,
+        Err(error) => return tracing::warn!(%error, "which instances are left is unknown; the next start sees to them"),
+    };
+    for instance in instances.iter().filter(|instance| !instance.foreign) {
+        if let Err(error) = device.destroy(instance.id) {
+            tracing::warn!(instance = instance.id, %error, "instance could not be destroyed");
+        }
     }
 }

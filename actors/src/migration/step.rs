@@ -1,7 +1,7 @@
 //! One step each: what the machine wishes, done.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use actix::prelude::*;
 use migrator_device::{Device, DeviceError, Instance};
@@ -75,7 +75,11 @@ impl MigrationActor {
             return self.done(id, Err(failed(format!("there is no GPU {}", key.gpu))), ctx);
         };
         let device = Arc::clone(&self.launcher.device);
-        let create = tokio::task::spawn_blocking(move || device.create(gpu, key.site));
+        let cutting = Arc::clone(&self.cutting);
+        let create = tokio::task::spawn_blocking(move || {
+            let _cutting = cutting.read().unwrap_or_else(PoisonError::into_inner);
+            device.create(gpu, key.site)
+        });
         let after = |actor: &mut Self, result: Result<Result<Instance, DeviceError>, _>, _: &mut Context<Self>| {
             let made: Instance = result.map_err(|error: tokio::task::JoinError| failed(error))?.map_err(device_error)?;
             let instance = InstanceId(made.id);
@@ -87,7 +91,11 @@ impl MigrationActor {
 
     fn destroy(&mut self, id: usize, instance: InstanceId, ctx: &mut Context<Self>) {
         let device = Arc::clone(&self.launcher.device);
-        let destroy = tokio::task::spawn_blocking(move || device.destroy(instance.0));
+        let cutting = Arc::clone(&self.cutting);
+        let destroy = tokio::task::spawn_blocking(move || {
+            let _cutting = cutting.read().unwrap_or_else(PoisonError::into_inner);
+            device.destroy(instance.0)
+        });
         let after = move |actor: &mut Self, result: Result<Result<(), DeviceError>, tokio::task::JoinError>, _: &mut Context<Self>| {
             result.map_err(failed)?.map_err(device_error)?;
             actor.instances.remove(&instance);
@@ -176,6 +184,10 @@ impl MigrationActor {
         };
         let after = move |actor: &mut Self, result: Result<Started, LaunchError>, ctx: &mut Context<Self>| {
             let started = result.map_err(|error| failed(error.chain()))?;
+            if !actor.instances.contains_key(&instance) {
+                // Dropping the handle ends the process.
+                return Err(failed(format!("instance {} went away while its worker was bound", instance.0)));
+            }
             actor.take_in(instance, task, started, ctx);
             Ok(StepOk::default())
         };

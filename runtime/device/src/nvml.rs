@@ -101,7 +101,10 @@ impl NvmlDevice {
             counters: usage::Counters::default(),
             events: sender,
         };
-        let driver = session.driver_version().unwrap_or_else(|_| "of unknown version".to_owned());
+        let driver = session.driver_version().unwrap_or_else(|fault| {
+            tracing::debug!(%fault, "the driver does not tell its version");
+            "of unknown version".to_owned()
+        });
         let destroy_deadline = options.destroy_deadline;
         let inner = Arc::new(Inner { session, operation: Mutex::new(()), state: Mutex::new(state), destroy_deadline });
         inner.adopt(entries)?;
@@ -305,6 +308,7 @@ impl Inner {
             if tries >= TRIES && begin.elapsed() + pause > deadline {
                 return Err(why);
             }
+            tracing::debug!(instance = id, %why, "tries again to remove an instance");
             wait(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

@@ -38,7 +38,7 @@ async fn train(setting: &Setting, kind: Kind, data: &std::path::Path) -> Result<
     let program = std::env::current_exe().context("this program's own path is unknown")?;
     let mut command = Command::new(program);
     command.args(["--log", "warn", "models", "train", "--tenant", kind.name()]);
-    command.arg("--config").arg(&setting.args.config).arg("--state-dir").arg(setting.state.path()).arg("--data").arg(data);
+    command.arg("--config").arg(&setting.config_file).arg("--state-dir").arg(setting.state.path()).arg("--data").arg(data);
     let status = command.stdin(Stdio::null()).kill_on_drop(true).status().await.context("cannot start `migrator models train`")?;
     if !status.success() {
         bail!("the first version of {} could not be trained ({status}); see the line above", kind.name());

@@ -112,7 +112,7 @@ fn spawn(setting: &Setting) -> Result<Child> {
     let file = File::create(&log).with_context(|| format!("{}: cannot be written", log.display()))?;
     let (args, server) = (&setting.args, &setting.config.server);
     let mut command = Command::new(program);
-    command.args(["--log", "info", "serve"]).arg("--config").arg(&args.config).arg("--state-dir").arg(setting.state.path());
+    command.args(["--log", "info", "serve"]).arg("--config").arg(&setting.config_file).arg("--state-dir").arg(setting.state.path());
     command.args(["--http-port", &port(args.http_port, server.http_port, &server.host).to_string()]);
     command.args(["--metrics-port", &port(args.metrics_port, server.metrics_port, &server.host).to_string()]);
     if args.no_preload {

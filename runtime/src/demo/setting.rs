@@ -7,14 +7,16 @@ use migrator_models::ModelSpec;
 use migrator_models::synthetic::Kind;
 
 use crate::cli::DemoArgs;
-use crate::config::Config;
+use crate::config::{Compute, Config, DeviceConfig, DeviceKind};
 
 /// Everything that is settled before anything runs.
 pub(super) struct Setting {
     /// Flags.
     pub args: DemoArgs,
-    /// The file.
+    /// The file, with the device that the flags want.
     pub config: Config,
+    /// Where that file is.
+    pub config_file: PathBuf,
     /// What each tenant is sent, in configuration order.
     pub kinds: Vec<Kind>,
     /// Where state is kept.
@@ -27,16 +29,64 @@ impl Setting {
     /// # Errors
     /// When the configuration is wrong or not the demo's.
     pub(super) fn new(args: DemoArgs) -> Result<Self> {
-        let config = Config::load(&args.config).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+        let mut config = Config::load(&args.config).map_err(|errors| anyhow::anyhow!("{errors}"))?;
         let kinds = config.tenants.iter().map(|tenant| kind(&tenant.name, &tenant.model)).collect::<Result<_>>();
         let kinds = kinds.with_context(|| format!("{}: not the demo's configuration", args.config.display()))?;
         let state = StateFolder::new(args.state_dir.as_deref())?;
-        Ok(Setting { args, config, kinds, state })
+        let fake = args.fake_gpu.as_deref().map(|model| FakeGpu::new(model, &state)).transpose()?;
+        let mut config_file = args.config.clone();
+        if let Some(fake) = fake {
+            config.device = fake.device(&config.device);
+            config_file = state.path().join("demo.toml");
+            let text = toml::to_string(&config).context("the demo's configuration cannot be written")?;
+            std::fs::write(&config_file, text).with_context(|| format!("{}: cannot be written", config_file.display()))?;
+        }
+        Ok(Setting { args, config, config_file, kinds, state })
     }
 
     /// Length of a retraining window, seconds.
     pub(super) fn window_s(&self) -> f64 {
         self.config.retraining.window_s
+    }
+}
+
+/// A GPU behind the fake NVIDIA driver.
+struct FakeGpu {
+    library: PathBuf,
+}
+
+impl FakeGpu {
+    /// Describes a host with one GPU of this model to a copy of the fake driver, which lies beside this program.
+    fn new(model: &str, state: &StateFolder) -> Result<FakeGpu> {
+        let board = crate::gpu::board(model).context("--fake-gpu")?;
+        let program = std::env::current_exe().context("this program's own path is unknown")?;
+        let built = program.with_file_name("libfake_nvml.so");
+        if !built.is_file() {
+            bail!("{} is missing: `make build` builds it", built.display());
+        }
+        let folder = std::path::absolute(state.path().join("fake-nvml"))?;
+        // It looks for its host beside itself.
+        let library = folder.join("libnvidia-ml.so.1");
+        let host = format!("latency = 1.0\n\n[[gpu]]\nboard = {:?}\nmig = {}\n", board.name, board.instances > 0);
+        let write = || {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(folder.join("host.toml"), host)?;
+            std::fs::copy(&built, &library)
+        };
+        write().with_context(|| format!("{}: cannot be written", folder.display()))?;
+        Ok(FakeGpu { library })
+    }
+
+    fn device(&self, configured: &DeviceConfig) -> DeviceConfig {
+        DeviceConfig {
+            kind: DeviceKind::Nvidia,
+            gpus: vec!["0".to_owned()],
+            library: Some(self.library.clone()),
+            compute: Compute::Host,
+            gpu_times: false,
+            memory_mib: None,
+            ..configured.clone()
+        }
     }
 }
 

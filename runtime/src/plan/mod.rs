@@ -18,5 +18,5 @@ pub(crate) use answer::gpus;
 pub use answer::{Answer, Depth, solve};
 pub use command::run;
 pub use file::ProblemFile;
-pub use read::read;
 pub(crate) use read::boards;
+pub use read::read;

@@ -13,8 +13,7 @@ use migrator_actors::migration::{MigrationActor, Shutdown, TenantActors};
 use migrator_actors::retraining::{ExportSpec, RetrainingActor, RetrainingParts};
 use migrator_actors::tenant::{Close, TenantActor, TenantFlags, TenantParts};
 use migrator_actors::view::View;
-use migrator_device::cpu::option::{A100_CREATE_S, A100_DESTROY_S};
-use migrator_device::{CpuDevice, CpuOptions, Device, Gpu};
+use migrator_device::{Device, Gpu};
 use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
 use migrator_machine::migration::MigrationConfig;
 use migrator_machine::retraining::RetrainingConfig;
@@ -27,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::front::ActorFront;
-use crate::config::{Config, DeviceConfig, Enforcement, TenantConfig};
+use crate::config::{Config, TenantConfig};
 use crate::http::TenantFront;
 use crate::storage::SqliteSamples;
 
@@ -52,10 +51,9 @@ impl Host {
     /// # Errors
     /// One that names what could not be set up.
     pub fn of(config: &Config) -> anyhow::Result<Host> {
-        let device = device(&config.device)?;
-        tracing::info!("device: {}", device.describe());
+        let device = super::device::open(&config.device, config.server.instances_file())?;
         Ok(Host {
-            device: Arc::new(device),
+            device,
             workers: Box::new(Processes { binary: super::worker_binary()? }),
             samples: Arc::new(SqliteSamples::open(&config.server.samples_file(), config.retraining.stored_samples)?),
             tenants: Arbiter::new().handle(),
@@ -119,23 +117,6 @@ pub async fn build(config: &Config, host: Host) -> anyhow::Result<Setup> {
     launcher.refill();
     let builder = Builder { config, clock: Clock::start(), launcher, store, samples, gpus: device.gpus(), measured };
     builder.actors(arbiter)
-}
-
-fn device(config: &DeviceConfig) -> anyhow::Result<CpuDevice> {
-    let options = CpuOptions {
-        cores: config.cores,
-        reserved_cores: Some(config.reserved_cores),
-        memory_mib: config.memory_mib,
-        create_s: config.gpu_times.then_some(A100_CREATE_S),
-        destroy_s: config.gpu_times.then_some(A100_DESTROY_S),
-        enforcement: match config.enforcement {
-            Enforcement::Auto => migrator_device::Enforcement::Auto,
-            Enforcement::Cgroup => migrator_device::Enforcement::Cgroup,
-            Enforcement::Duty => migrator_device::Enforcement::Duty,
-        },
-        ..CpuOptions::default()
-    };
-    CpuDevice::new(options).context("the cpu device could not be set up")
 }
 
 async fn runtime_of(arbiter: &ArbiterHandle) -> anyhow::Result<Handle> {

@@ -1,6 +1,7 @@
 //! `migrator serve`: everything wired together, from the first log line to the last.
 
 pub mod build;
+mod device;
 mod front;
 mod stop;
 

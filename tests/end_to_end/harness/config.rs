@@ -12,6 +12,10 @@ pub trait Setup {
     fn toml(&self) -> String;
     /// Tenants and what their first version is trained on.
     fn training(&self) -> Vec<(&'static str, LabelledSet)>;
+    /// The GPU model behind the fake NVIDIA driver, where there is one.
+    fn board(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Two small models: `digits` (an MLP, 8 readings, 3 classes, also known as model `tiny`) and `text` (a text classifier, 6 classes).
@@ -61,6 +65,33 @@ train = {{ epochs = 20, batch = 16, learning_rate = 1e-2 }}
         vec![("digits", data::readings(400, 0, 1)), ("text", data::texts(800, 1))]
     }
 }
+
+/// [`Heavy`] on one GPU of a model behind the fake NVIDIA driver.
+pub struct Fake {
+    /// Name of a board of `configs/catalog`.
+    pub board: &'static str,
+}
+
+impl Setup for Fake {
+    fn name(&self) -> &'static str {
+        HEAVY.name()
+    }
+
+    fn toml(&self) -> String {
+        let device = "kind = \"nvidia\"\ngpus = [\"0\"]\ncompute = \"host\"\nlibrary = \"LIBRARY\"\ncores = 1";
+        HEAVY.toml().replace("cores = 1", device)
+    }
+
+    fn training(&self) -> Vec<(&'static str, LabelledSet)> {
+        HEAVY.training()
+    }
+
+    fn board(&self) -> Option<&'static str> {
+        Some(self.board)
+    }
+}
+
+static HEAVY: Heavy = Heavy { slo_ms: 1000 };
 
 /// Two tenants, `east` and `west`, of one model each that takes some milliseconds a request, so that few requests make demand.
 pub struct Heavy {

@@ -7,14 +7,16 @@ mod config;
 pub mod data;
 pub mod process;
 mod server;
+mod swing;
 mod world;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Reply};
 pub use command::{Ran, bin, run};
-pub use config::{Heavy, Pair};
+pub use config::{Fake, Heavy, Pair};
 pub use server::Server;
+pub use swing::{drive, swing};
 pub use world::World;
 
 /// What must happen at all happens within this; only a hang takes longer. Not a claim about speed.

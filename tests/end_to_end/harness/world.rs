@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use fake_nvml::{FakeHost, HostSpec};
 use migrator_models::reader::LabelledSet;
 use migrator_models::store::Store;
 use tempfile::TempDir;
@@ -25,6 +26,11 @@ impl World {
     pub fn new(setup: &dyn Setup) -> World {
         let world = World::untrained(&setup.toml());
         copy(&trained(setup), &world.state().join("models"));
+        if let Some(board) = setup.board() {
+            let spec = HostSpec { latency: 1.0, ..HostSpec::of(&[board]) };
+            let library = FakeHost::create(&world.fake_folder(), &spec).unwrap().library().unwrap();
+            std::fs::write(world.config(), setup.toml().replace("LIBRARY", text(&library))).unwrap();
+        }
         world
     }
 
@@ -66,6 +72,16 @@ impl Folder {
     /// A file of this world.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
+    }
+
+    /// Folder of the fake NVIDIA driver.
+    pub fn fake_folder(&self) -> PathBuf {
+        self.file("fake-nvml")
+    }
+
+    /// The fake NVIDIA driver's side of the story.
+    pub fn fake(&self) -> FakeHost {
+        FakeHost::open(&self.fake_folder()).unwrap()
     }
 
     /// The model store.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::card::{Identity, is_cut_up};
+use super::fault::Fault;
 use super::record::Stage;
 use super::state::State;
 use super::sys::{EventHandle, RawEvent, Session};
@@ -187,8 +188,10 @@ impl State {
     /// The GPU may have another index while it, or another one, is away.
     fn find_again(&self, at: usize) -> Option<Identity> {
         let uuid = &self.cards[at].identity.uuid;
-        let found = (0..self.session.gpu_count().ok()?).filter_map(|index| Identity::read(&self.session, index).ok());
-        let identity = found.into_iter().find(|identity| identity.uuid == *uuid)?;
-        self.session.memory(identity.handle).ok().map(|_| identity)
+        let answered = |fault: &Fault| tracing::debug!(gpu = self.cards[at].index(), %fault, "the GPU stays lost");
+        let count = self.session.gpu_count().inspect_err(answered).ok()?;
+        let mut found = (0..count).filter_map(|index| Identity::read(&self.session, index).inspect_err(answered).ok());
+        let identity = found.find(|identity| identity.uuid == *uuid)?;
+        self.session.memory(identity.handle).inspect_err(answered).ok().map(|_| identity)
     }
 }

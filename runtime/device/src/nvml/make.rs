@@ -154,7 +154,10 @@ impl State {
         let card = &self.cards[own.card];
         let whole = match observe::all(&self.session, card.identity.handle, &card.layout) {
             Ok(seen) => seen.into_iter().find(|seen| is_entry(seen, &own.entry)).and_then(|seen| seen.mig().cloned()),
-            Err(_) => None,
+            Err(fault) => {
+                tracing::debug!(instance = id, %fault, "what is left of an instance stays unknown");
+                None
+            }
         };
         if let (Some(mig), Some(own)) = (whole, self.own.get_mut(&id)) {
             own.mig = Some(mig);
@@ -184,12 +187,19 @@ impl State {
     pub(crate) fn user_of(&self, id: u64) -> Option<u32> {
         let own = self.own.get(&id)?;
         let card = &self.cards[own.card];
-        let on_mig = own.mig.as_ref().and_then(|mig| self.session.processes(mig.handle).ok()).unwrap_or_default();
+        let processes = |handle| match self.session.processes(handle) {
+            Ok(processes) => processes,
+            Err(fault) => {
+                tracing::debug!(instance = id, %fault, "who uses an instance stays unknown");
+                Vec::new()
+            }
+        };
+        let on_mig = own.mig.as_ref().map(|mig| processes(mig.handle)).unwrap_or_default();
         if let Some(first) = on_mig.first() {
             return Some(first.pid);
         }
         // The MIG device goes with its compute instance; the GPU's list tells instances by their ids.
-        let on_gpu = self.session.processes(card.identity.handle).ok()?;
+        let on_gpu = processes(card.identity.handle);
         on_gpu.iter().find(|running| Some(running.gi) == own.entry.gi).map(|running| running.pid)
     }
 }
