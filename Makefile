@@ -26,9 +26,10 @@ demo: build ## serve, drift, retrain and migrate on this machine (ARGS="…" go 
 	$(BUILT)/release/migrator demo $(ARGS)
 
 # The end-to-end tests start the real binaries, which cargo does not build for another package's tests.
-test: setup ## run every test; those that need a GPU say why they are skipped
+test: setup ## run every test and the conformance suite; those that need a GPU say why they are skipped
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace
+	MIGRATOR_BIN=$(abspath $(BUILT))/debug/migrator $(PYTHON) tests/conformance/run.py
 
 lint: setup ## check the format and the lints, warnings are errors
 	@if $(CARGO) fmt --version >/dev/null 2>&1; then \

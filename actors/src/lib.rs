@@ -12,5 +12,6 @@ pub mod message;
 pub mod meter;
 pub mod migration;
 pub mod retraining;
+pub mod statistic;
 pub mod tenant;
 pub mod view;

@@ -27,6 +27,10 @@ pub struct Inferred {
     pub version: u32,
     /// `FP32`, `rows × classes`, little-endian.
     pub output: Bytes,
+    /// From its arrival until its batch was sent to a worker.
+    pub waited: Duration,
+    /// What the worker computed on its batch.
+    pub computed: Duration,
 }
 
 /// Why a request got no answer. Everything but `Failed` says that trying again later makes sense.

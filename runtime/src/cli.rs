@@ -71,6 +71,9 @@ pub struct ServeArgs {
     /// Port of /metrics, instead of the file's; 0 picks a free one and prints it.
     #[arg(long, env = "MIGRATOR_METRICS_PORT", value_name = "N")]
     pub metrics_port: Option<u16>,
+    /// Port of the inference protocol over gRPC, instead of the file's; 0 picks a free one and prints it.
+    #[arg(long, env = "MIGRATOR_GRPC_PORT", value_name = "N")]
+    pub grpc_port: Option<u16>,
     /// Folder of models, samples and checkpoints, instead of the file's.
     #[arg(long, env = "MIGRATOR_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod gpu;
+pub mod grpc;
 pub mod http;
 pub mod load;
 pub mod log;

@@ -34,7 +34,7 @@ fn a_corrupt_version_is_named_and_the_one_before_it_is_served() {
 fn a_server_without_any_complete_version_says_what_to_do() {
     let world = World::new(&Pair { window_s: None });
     corrupt(&world.weights("tiny", 1));
-    let ran = world.run(&["serve", "--http-port", "0", "--metrics-port", "0"]);
+    let ran = world.run(&["serve", "--http-port", "0", "--metrics-port", "0", "--grpc-port", "0"]);
     let line = ran.one_line();
     assert!(line.contains("digits") && line.contains("tiny"), "{line}");
 }

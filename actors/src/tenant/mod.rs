@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use actix::prelude::*;
-use bytes::Bytes;
 use migrator_machine::TenantMachine;
 use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Telemetry, TenantConfig, TenantWish, Totals};
 use migrator_models::ModelSpec;
@@ -19,11 +18,12 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::launcher::Launcher;
 use crate::message::{Infer, InferError, Inferred, SampleStore};
+use crate::statistic::Statistics;
 
 pub use lane::{DrainLane, LaneLost, LaneUp, SwapVersion};
 use lane::{Lane, Swap};
 use meter::Meter;
-use work::{Evaluation, Pending};
+use work::{Computed, Evaluation, Pending};
 
 /// What the front may read of a tenant without asking its actor.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ pub struct TenantFlags {
     pub version: AtomicU32,
     /// Whether a lane is up.
     pub ready: AtomicBool,
+    /// Requests without an answer.
+    pub pending: AtomicU32,
+    /// What has been answered.
+    pub statistics: Statistics,
 }
 
 /// Serves one tenant.
@@ -50,7 +54,7 @@ pub struct TenantActor {
     pending: BTreeMap<RequestId, Pending>,
     evaluations: BTreeMap<EvalId, Evaluation>,
     /// Outputs of the batches just passed to the machine, until their answers are out.
-    outputs: BTreeMap<BatchId, (u32, Bytes)>,
+    outputs: BTreeMap<BatchId, Computed>,
     /// Why the batch just passed to the machine failed.
     failure: String,
     swap: Option<Swap>,
@@ -129,6 +133,7 @@ impl TenantActor {
         }
         self.outputs.clear();
         self.flags.ready.store(self.machine.ready(), Ordering::Release);
+        self.flags.pending.store(u32::try_from(self.pending.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
@@ -147,10 +152,11 @@ impl TenantActor {
         let Some(pending) = self.pending.remove(&request) else { return };
         let result = match answer {
             Answer::Served { batch, first_row, rows, .. } => match self.outputs.get(&batch) {
-                Some((version, output)) => {
+                Some(batch) => {
                     let row = self.spec.classes as usize * size_of::<f32>();
                     let (from, to) = (first_row as usize * row, (first_row + rows) as usize * row);
-                    Ok(Inferred { version: *version, output: output.slice(from..to) })
+                    let waited = batch.sent.since(pending.arrived);
+                    Ok(Inferred { version: batch.version, output: batch.output.slice(from..to), waited, computed: batch.compute })
                 }
                 None => Err(InferError::Failed("the batch's output is gone".to_owned())),
             },
@@ -158,7 +164,13 @@ impl TenantActor {
             Answer::WorkerLost => Err(InferError::WorkerLost),
             Answer::Failed => Err(InferError::Failed(self.failure.clone())),
         };
-        self.meter.answered(&answer, self.clock.now().since(pending.arrived));
+        let took = self.clock.now().since(pending.arrived);
+        self.meter.answered(&answer, took);
+        self.flags.statistics.with(|counts| match answer {
+            Answer::Served { .. } => counts.success.add(1, took),
+            Answer::Shed { reason, .. } => counts.shed.entry(reason.text()).or_default().add(1, took),
+            Answer::WorkerLost | Answer::Failed => counts.failed.add(1, took),
+        });
         // The client may have hung up.
         let _ = pending.reply.send(result);
     }

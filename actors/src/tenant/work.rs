@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::TenantActor;
 use crate::message::{AddSamples, InferError, Inferred, Sample, SampleError};
+use crate::statistic::Batch;
 
 /// A request that has no answer yet.
 pub(super) struct Pending {
@@ -29,6 +30,32 @@ pub(super) struct Evaluation {
     labels: Vec<u32>,
 }
 
+/// A batch that came back.
+pub(super) struct Computed {
+    /// Version that computed it.
+    pub version: u32,
+    /// Its output.
+    pub output: Bytes,
+    /// When it was sent.
+    pub sent: Time,
+    /// What the worker computed.
+    pub compute: Duration,
+}
+
+/// A batch on its way.
+#[derive(Clone, Copy)]
+struct Sent {
+    lane: InstanceId,
+    batch: BatchId,
+    version: u32,
+    rows: u32,
+    at: Time,
+    /// Requests in it; 0 for an evaluation.
+    requests: u64,
+    /// What they had waited, summed.
+    waited: Duration,
+}
+
 type CallResult = Result<(FromWorker, Bytes), CallError>;
 
 impl TenantActor {
@@ -37,6 +64,11 @@ impl TenantActor {
             self.machine.lane_lost(self.clock.now(), lane);
             return;
         };
+        let at = self.clock.now();
+        let (requests, waited) = match work {
+            Work::Requests => self.waited(batch, at),
+            Work::Evaluation(_) => (0, Duration::ZERO),
+        };
         let (payload, inputs) = match work {
             Work::Requests => self.payload_of_requests(batch),
             Work::Evaluation(eval) => self.payload_of_evaluation(eval),
@@ -44,7 +76,14 @@ impl TenantActor {
         let (handle, version) = (open.handle.clone(), open.version);
         let message = ToWorker::Infer { key: open.key, rows, inputs };
         let call = async move { handle.call(message, payload).await };
-        ctx.spawn(call.into_actor(self).map(move |result, actor, ctx| actor.returned(lane, batch, version, result, ctx)));
+        let sent = Sent { lane, batch, version, rows, at, requests, waited };
+        ctx.spawn(call.into_actor(self).map(move |result, actor, ctx| actor.returned(sent, result, ctx)));
+    }
+
+    /// Requests of a batch, and what they have waited until now, summed.
+    fn waited(&self, batch: BatchId, now: Time) -> (u64, Duration) {
+        let pending = self.machine.batch(batch).filter_map(|(request, _)| self.pending.get(&request));
+        pending.fold((0, Duration::ZERO), |(count, sum), pending| (count + 1, sum + now.since(pending.arrived)))
     }
 
     /// The requests' own buffers, input by input: nothing is copied.
@@ -69,12 +108,15 @@ impl TenantActor {
         (evaluation.inputs.concat(), lengths)
     }
 
-    fn returned(&mut self, lane: InstanceId, batch: BatchId, version: u32, result: CallResult, ctx: &mut Context<Self>) {
+    fn returned(&mut self, sent: Sent, result: CallResult, ctx: &mut Context<Self>) {
         let now = self.clock.now();
+        let Sent { lane, batch, .. } = sent;
         match result {
             Ok((FromWorker::Inferred { compute_us, .. }, output)) => {
-                self.outputs.insert(batch, (version, output));
-                self.machine.finished(now, batch, Duration::from_micros(u64::from(compute_us)));
+                let compute = Duration::from_micros(u64::from(compute_us));
+                self.count(&sent, now, compute);
+                self.outputs.insert(batch, Computed { version: sent.version, output, sent: sent.at, compute });
+                self.machine.finished(now, batch, compute);
             }
             Ok((other, _)) => self.fail(batch, format!("the worker answered out of turn: {other:?}")),
             Err(CallError::WorkerLost) => {
@@ -85,6 +127,15 @@ impl TenantActor {
             Err(error) => self.fail(batch, error.to_string()),
         }
         self.pump(ctx);
+    }
+
+    /// Evaluations are no requests and are not counted.
+    fn count(&self, sent: &Sent, now: Time, computed: Duration) {
+        if sent.requests > 0 {
+            let carried = now.since(sent.at).saturating_sub(computed);
+            let Sent { requests, rows, waited, .. } = *sent;
+            self.flags.statistics.batch(Batch { requests, rows, waited, carried, computed, at_ms: self.clock.unix_ms() });
+        }
     }
 
     fn fail(&mut self, batch: BatchId, reason: String) {
@@ -106,7 +157,7 @@ impl TenantActor {
 
     pub(super) fn evaluated(&mut self, eval: EvalId, batch: BatchId) {
         let Some(evaluation) = self.evaluations.remove(&eval) else { return };
-        let Some((version, output)) = self.outputs.get(&batch) else { return };
+        let Some(Computed { version, output, .. }) = self.outputs.get(&batch) else { return };
         let correct = evaluation.labels.iter().zip(output.chunks_exact(self.spec.classes as usize * size_of::<f32>()));
         let correct = correct.filter(|(label, logits)| argmax(logits) == **label).count();
         self.machine.labelled(self.clock.now(), *version, correct as u32, evaluation.labels.len() as u32);

@@ -61,9 +61,12 @@ fn device(device: &DeviceConfig, found: &mut Vec<(String, String)>) {
 }
 
 fn ports(config: &Config, found: &mut Vec<(String, String)>) {
-    let (http, metrics) = (config.server.http_port, config.server.metrics_port);
-    if http == metrics && http != 0 {
-        found.push(("server.metrics_port".to_owned(), format!("must differ from server.http_port, which is {http}; 0 picks a free one")));
+    let server = &config.server;
+    let ports = [("http_port", server.http_port), ("metrics_port", server.metrics_port), ("grpc_port", server.grpc_port)];
+    for (index, (key, port)) in ports.iter().enumerate() {
+        if let Some((other, _)) = ports[..index].iter().find(|(_, taken)| taken == port && *port != 0) {
+            found.push((format!("server.{key}"), format!("must differ from server.{other}, which is {port}; 0 picks a free one")));
+        }
     }
 }
 

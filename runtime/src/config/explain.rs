@@ -50,7 +50,8 @@ fn server(out: &mut String, config: &Config) {
     let s = &config.server;
     let port = |port: u16| if port == 0 { "a free port".to_owned() } else { format!("port {port}") };
     line!(out, "Server");
-    line!(out, "  {}: requests at {}, metrics at {}", s.host, port(s.http_port), port(s.metrics_port));
+    let (http, grpc, metrics) = (port(s.http_port), port(s.grpc_port), port(s.metrics_port));
+    line!(out, "  {}: requests at {http}, over gRPC at {grpc}, metrics at {metrics}", s.host);
     line!(
         out,
         "  bodies of up to {} MiB; {} s to finish when it is stopped; state in {}",

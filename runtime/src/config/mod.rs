@@ -53,6 +53,8 @@ pub struct ServerConfig {
     pub http_port: u16,
     /// Port of `/metrics`; 0 = a free one.
     pub metrics_port: u16,
+    /// Port of the inference protocol over gRPC; 0 = a free one.
+    pub grpc_port: u16,
     /// Largest request body, MiB.
     pub max_body_mib: u32,
     /// Seconds that requests in flight get after a signal to stop.
@@ -168,6 +170,7 @@ impl Default for ServerConfig {
             host: "127.0.0.1".to_owned(),
             http_port: 8000,
             metrics_port: 8002,
+            grpc_port: 8001,
             max_body_mib: 64,
             drain_s: 10.0,
             state_dir: PathBuf::from("state"),

@@ -15,6 +15,7 @@ static SERVER: &[Key] = &[
     may("host", Text),
     may("http_port", Int(0, 65535)),
     may("metrics_port", Int(0, 65535)),
+    may("grpc_port", Int(0, 65535)),
     may("max_body_mib", Int(1, 1024)),
     may("drain_s", Num(0.0, 600.0)),
     may("state_dir", Text),

@@ -114,6 +114,7 @@ fn spawn(setting: &Setting) -> Result<Child> {
     let mut command = Command::new(program);
     command.args(["--log", "info", "serve"]).arg("--config").arg(&setting.config_file).arg("--state-dir").arg(setting.state.path());
     command.args(["--http-port", &port(args.http_port, server.http_port, &server.host).to_string()]);
+    command.args(["--grpc-port", &port(None, server.grpc_port, &server.host).to_string()]);
     command.args(["--metrics-port", &port(args.metrics_port, server.metrics_port, &server.host).to_string()]);
     if args.no_preload {
         command.arg("--no-preload");
@@ -144,6 +145,7 @@ async fn listening(child: &mut Child) -> Result<(String, String)> {
 
 fn parse_listening(line: &str) -> Option<(String, String)> {
     let (http, metrics) = line.strip_prefix("listening http=")?.split_once(" metrics=")?;
+    let metrics = metrics.split_whitespace().next()?;
     Some((format!("http://{}", http.trim()), format!("http://{}", metrics.trim())))
 }
 

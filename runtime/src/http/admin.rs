@@ -22,7 +22,13 @@ Open Inference Protocol v2; {name} is a tenant, or a model that one tenant only 
   GET  /v2/models/{name}[/versions/{v}]           inputs and outputs
   GET  /v2/models/{name}[/versions/{v}]/config    largest batch
   GET  /v2/models/{name}[/versions/{v}]/ready     200 when it is served
+  GET  /v2/models/{name}[/versions/{v}]/stats     what it has answered; /v2/models/stats: all
   POST /v2/models/{name}[/versions/{v}]/infer     {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}]}
+  POST /v2/repository/index                       versions and states
+  POST /v2/repository/models/{name}/load          newest version into service; opens an unloaded model
+  POST /v2/repository/models/{name}/unload        refuses its requests
+  GET, POST /v2[/models/{name}]/trace/setting     which requests leave a line of their stages in the log
+  GET, POST /v2/logging                           what is logged
 
 Tenants
   GET  /v1/tenants                                requests, SLO attainment, accuracy, retraining of each

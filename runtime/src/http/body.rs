@@ -1,27 +1,52 @@
 //! Reads a request's body up to a limit.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::{HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use serde::de::DeserializeOwned;
 
+use super::codec::Codec;
 use super::error::ApiError;
 
 /// Memory set aside for an announced length before that much has come.
 const TRUSTED: usize = 4 << 20;
 
-/// The whole body.
+/// Longest that a whole body may take to arrive: who sends slower holds a connection, not a request.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Packed bodies above this are unpacked off the threads that answer: they may be a thousand times as long.
+const UNPACKED_HERE: usize = 4096;
+
+/// The whole body, unpacked.
 ///
 /// # Errors
-/// 413 beyond the limit, 415 when it is compressed, 400 when it ends early.
-pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
-    let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
-    if let Some(encoding) = header(CONTENT_ENCODING).filter(|e| !e.eq_ignore_ascii_case("identity")) {
-        let message = format!("Content-Encoding {encoding:?} is not supported: send the body uncompressed");
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    let announced: usize = header(CONTENT_LENGTH).and_then(|v| v.parse().ok()).unwrap_or(0);
+/// 413 beyond the limit, 415 when it is packed in a way that is not understood, 400 when it ends early, 408 when it comes too slowly.
+pub(super) async fn read(request: &HttpRequest, payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let codec = Codec::of_body(request)?;
+    let body = as_sent(request, payload, limit).await?;
+    let Some(codec) = codec else { return Ok(body) };
+    let unpacked = if body.len() <= UNPACKED_HERE {
+        codec.unpack(&body, limit)
+    } else {
+        let unpacking = tokio::task::spawn_blocking(move || codec.unpack(&body, limit));
+        unpacking.await.unwrap_or_else(|e| Err(Some(e.to_string())))
+    };
+    unpacked.map_err(|error| error.map_or_else(|| too_large(limit), ApiError::bad_request))
+}
+
+/// A small body of JSON.
+///
+/// # Errors
+/// 400 with what is wrong.
+pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
+async fn as_sent(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0usize);
     if announced > limit {
         return Err(too_large(limit));
     }
@@ -34,6 +59,14 @@ pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit
     if first.len() >= announced && announced > 0 {
         return Ok(first);
     }
+    let rest = pieces(first, announced, payload, limit);
+    tokio::time::timeout(PATIENCE, rest).await.unwrap_or_else(|_| {
+        let message = format!("the body took more than {} s to arrive", PATIENCE.as_secs());
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message))
+    })
+}
+
+async fn pieces(first: Bytes, announced: usize, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
     let mut all = BytesMut::with_capacity(announced.min(TRUSTED).max(first.len()));
     all.extend_from_slice(&first);
     while let Some(chunk) = payload.next().await {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{ACCEPT_ENCODING, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use migrator_actors::message::{InferError, SampleError};
 use serde_json::json;
@@ -36,6 +36,17 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, message)
     }
 
+    /// 415: the body is packed in a way that is not understood.
+    pub fn encoding(name: &str) -> ApiError {
+        let message = format!("Content-Encoding {name:?} is not supported: send gzip, deflate or the body as it is");
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    /// 404: the model was unloaded.
+    pub fn unloaded(name: &str) -> ApiError {
+        ApiError::not_found(format!("model {name:?} is unloaded: POST /v2/repository/models/{name}/load brings it back"))
+    }
+
     /// 503: the server is shutting down.
     pub fn draining() -> ApiError {
         let retry_after = Some(Duration::from_secs(1));
@@ -60,17 +71,16 @@ impl ResponseError for ApiError {
             let seconds = after.as_millis().div_ceil(1000).max(1);
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            response.insert_header((ACCEPT_ENCODING, "gzip, deflate"));
+        }
         response.json(json!({ "error": self.message }))
     }
 }
 
-/// Reasons of a shed that say "too much from you" rather than "nothing to serve you with".
-const TOO_MANY: [&str; 2] = ["queue full", "deadline cannot be met"];
-
 impl From<InferError> for ApiError {
     fn from(error: InferError) -> ApiError {
         let (status, retry_after) = match &error {
-            InferError::Shed { reason, retry_after } if TOO_MANY.contains(reason) => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
             InferError::Shed { retry_after, .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after)),
             // Its instance gets a new worker meanwhile.
             InferError::WorkerLost => (StatusCode::SERVICE_UNAVAILABLE, Some(Duration::from_secs(1))),

@@ -1,55 +1,106 @@
-//! `POST /v2/models/{name}/infer`.
+//! `POST /v2/models/{name}/infer`, and what every way in has in common.
 
-use actix_web::http::header::ContentType;
+use std::sync::atomic::Ordering;
+
+use actix_web::http::header::{CONTENT_ENCODING, ContentType, VARY};
 use actix_web::{HttpRequest, HttpResponse, web};
-use migrator_actors::message::Infer;
+use migrator_actors::message::{Infer, Inferred};
 use tokio::time::Instant;
 
+use super::codec::Codec;
 use super::error::ApiError;
 use super::request::InferRequest;
 use super::response::Answer;
+use super::trace::Stages;
 use super::{AppState, Tenant, body, model};
 
 /// Header that tells where the JSON ends and binary tensors begin.
 pub(super) const JSON_LENGTH: &str = "Inference-Header-Content-Length";
 
+/// A model that is asked, by whichever protocol.
+pub(crate) struct Asked<'s> {
+    pub state: &'s AppState,
+    /// The tenant's name.
+    pub name: &'s str,
+    pub tenant: &'s Tenant,
+    /// When the request reached the server.
+    pub arrived: Instant,
+    /// The client's W3C trace.
+    pub traceparent: Option<&'s str>,
+}
+
+impl Asked<'_> {
+    /// Whether its requests are taken at all now.
+    ///
+    /// # Errors
+    /// 503 while the server drains, 404 while the model is unloaded.
+    pub fn open(&self) -> Result<(), ApiError> {
+        if self.state.draining() {
+            return Err(ApiError::draining());
+        }
+        if self.tenant.unloaded.load(Ordering::Relaxed) { Err(ApiError::unloaded(self.name)) } else { Ok(()) }
+    }
+
+    /// Has the tenant answer; takes the request's tensors.
+    ///
+    /// # Errors
+    /// What the tenant says.
+    pub async fn answer(&self, request: &mut InferRequest) -> Result<Inferred, ApiError> {
+        let parsed = self.arrived.elapsed();
+        let inputs = std::mem::take(&mut request.inputs);
+        let infer = Infer { inputs, rows: request.rows, arrived: self.arrived, timeout: request.timeout };
+        let inferred = self.tenant.front.infer(infer).await?;
+        if self.state.trace.due(self.name) {
+            let stages = Stages {
+                tenant: self.name,
+                id: request.id.as_deref(),
+                traceparent: self.traceparent,
+                version: inferred.version,
+                parsed,
+                waited: inferred.waited,
+                computed: inferred.computed,
+                answered: self.arrived.elapsed(),
+            };
+            stages.log();
+        }
+        Ok(inferred)
+    }
+
+    /// Counts a refusal that never reached the tenant.
+    pub fn refused(&self, error: &ApiError) {
+        if error.status.is_client_error() && error.retry_after.is_none() {
+            let (tenant, code) = (self.name.to_owned(), error.status.as_u16().to_string());
+            metrics::counter!("migrator_bad_requests_total", "tenant" => tenant, "code" => code).increment(1);
+        }
+    }
+}
+
 pub(super) async fn infer(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let arrived = Instant::now();
     let (name, tenant) = model::addressed(&state, &http)?;
-    let answered = answer(&state, tenant, arrived, &http, payload).await;
-    if let Err(error) = &answered
-        && error.status.is_client_error()
-        && error.retry_after.is_none()
-    {
-        metrics::counter!("migrator_bad_requests_total", "tenant" => name.to_owned(), "code" => error.status.as_u16().to_string())
-            .increment(1);
+    let traceparent = http.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let asked = Asked { state: &state, name, tenant, arrived, traceparent };
+    let answered = answer(&asked, &http, payload).await;
+    if let Err(error) = &answered {
+        asked.refused(error);
     }
     answered
 }
 
-async fn answer(
-    state: &AppState,
-    tenant: &Tenant,
-    arrived: Instant,
-    http: &HttpRequest,
-    payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    if state.draining() {
-        return Err(ApiError::draining());
-    }
-    let body = body::read(http, payload, state.limits.max_body).await?;
+async fn answer(asked: &Asked<'_>, http: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
+    asked.open()?;
+    let tenant = asked.tenant;
+    let body = body::read(http, payload, asked.state.limits.max_body).await?;
     let spec = tenant.front.spec();
     let mut request = InferRequest::parse(spec, &tenant.inputs, &body, json_length(http)?).map_err(ApiError::bad_request)?;
-    let inputs = std::mem::take(&mut request.inputs);
-    let infer = Infer { inputs, rows: request.rows, arrived, timeout: request.timeout };
-    let inferred = tenant.front.infer(infer).await?;
+    let inferred = asked.answer(&mut request).await?;
     let model = http.match_info().get("name").unwrap_or(&spec.name);
     let (version, raw) = (inferred.version, &inferred.output[..]);
     let answer = Answer { model, version, output: &tenant.output, classes: spec.classes, request: &request, raw };
-    respond(&answer)
+    respond(&answer, Codec::wanted(http))
 }
 
-fn respond(answer: &Answer<'_>) -> Result<HttpResponse, ApiError> {
+fn respond(answer: &Answer<'_>, codec: Option<Codec>) -> Result<HttpResponse, ApiError> {
     let internal = |message| ApiError::new(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR, message);
     let body = answer.write().map_err(internal)?;
     let mut response = HttpResponse::Ok();
@@ -57,6 +108,12 @@ fn respond(answer: &Answer<'_>) -> Result<HttpResponse, ApiError> {
         None => response.insert_header(ContentType::json()),
         Some(length) => response.insert_header(ContentType::octet_stream()).insert_header((JSON_LENGTH, length)),
     };
+    if let Some(codec) = codec
+        && let Some(packed) = codec.pack(&body.bytes)
+    {
+        response.insert_header((CONTENT_ENCODING, codec.name())).insert_header((VARY, "accept-encoding"));
+        return Ok(response.body(packed));
+    }
     Ok(response.body(body.bytes))
 }
 

@@ -12,7 +12,7 @@ use super::tensor::{Sink, Value};
 
 /// Where a parse stands, to name the place of an error that serde_json raises.
 #[derive(Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Index of the sample.
     pub sample: Option<usize>,
     /// Name of the input.
@@ -41,15 +41,17 @@ impl Place {
 
 /// What an input's elements were.
 #[derive(Debug, PartialEq)]
-pub(super) enum Tensor {
+pub(crate) enum Tensor {
     /// Given in JSON, raw now.
     Json(Vec<u8>),
     /// This many bytes after the JSON.
     Binary(usize),
+    /// As it is.
+    Raw(Bytes),
 }
 
 /// The inputs that have come, in the model's order.
-pub(super) struct Inputs<'m> {
+pub(crate) struct Inputs<'m> {
     specs: &'m [TensorSpec],
     max_rows: u64,
     /// Samples may leave out shape, datatype and batch dimension.
@@ -144,6 +146,28 @@ impl<'m> Inputs<'m> {
         }
         let rows = if shape.len() == spec.shape.len() { 1 } else { shape[0] };
         self.taken[index] = Some((Tensor::Json(sink.out), rows));
+        Ok(())
+    }
+
+    /// Takes a raw tensor that came without JSON.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it.
+    pub fn take_raw(&mut self, name: String, datatype: String, shape: &[i64], raw: Bytes) -> Result<(), String> {
+        self.place.input = Some(name);
+        let sizes: Result<Vec<u64>, _> = shape.iter().map(|&size| u64::try_from(size)).collect();
+        let sizes = sizes.map_err(|_| format!("shape {shape:?}: sizes must not be below 0"))?;
+        let head = Head { datatype: Some(datatype), shape: Some(sizes) };
+        let (index, shape) = self.resolve(&head)?;
+        let (spec, elements) = (&self.specs[index], shape.iter().product::<u64>() as usize);
+        if let Some(each) = spec.datatype.size()
+            && each * elements != raw.len()
+        {
+            return Err(format!("{} bytes: shape {shape:?} takes {} bytes", raw.len(), each * elements));
+        }
+        check_raw(spec, shape[0], &raw)?;
+        self.taken[index] = Some((Tensor::Raw(raw), shape[0]));
+        self.place.input = None;
         Ok(())
     }
 

@@ -5,24 +5,33 @@
 
 mod admin;
 mod body;
+pub(crate) mod classification;
+mod codec;
 mod error;
-mod inference;
+#[cfg(test)]
+mod extension_tests;
+pub(crate) mod inference;
 mod input;
 pub mod metrics;
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod mutation_tests;
+mod parameter;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
-mod request;
+pub(crate) mod repository;
+pub(crate) mod request;
 mod response;
 mod route;
 mod sample;
+pub(crate) mod setting;
+mod statistic;
 mod tensor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
+pub(crate) mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +41,7 @@ use actix_web::dev::Server;
 use actix_web::{App, HttpServer, web};
 use futures::future::BoxFuture;
 use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleError};
+use migrator_actors::statistic::Counts;
 use migrator_actors::view::View;
 use migrator_models::{ModelSpec, TensorSpec};
 use tokio::sync::{Semaphore, watch};
@@ -50,14 +60,21 @@ pub trait TenantFront: Send + Sync {
     fn version(&self) -> u32;
     /// Whether an instance answers now.
     fn ready(&self) -> bool;
+    /// What it has answered since the start.
+    fn counts(&self) -> Counts;
+    /// Requests that have no answer yet.
+    fn pending(&self) -> u32;
+    /// Puts the newest complete version of the store in service, if that is not the case; gives it.
+    fn load(&self) -> BoxFuture<'static, Result<u32, String>>;
 }
 
 /// What every handler sees.
 pub struct AppState {
-    tenants: BTreeMap<String, Tenant>,
+    pub(crate) tenants: BTreeMap<String, Tenant>,
     view: watch::Receiver<Arc<View>>,
     draining: Arc<AtomicBool>,
-    limits: Limits,
+    pub(crate) limits: Limits,
+    pub(crate) trace: trace::Trace,
     /// One what-if at a time.
     what_if: Arc<Semaphore>,
 }
@@ -84,6 +101,8 @@ pub(crate) struct Tenant {
     pub front: Arc<dyn TenantFront>,
     pub inputs: Vec<TensorSpec>,
     pub output: String,
+    /// Whether its requests are refused by a client's wish.
+    pub unloaded: AtomicBool,
 }
 
 impl AppState {
@@ -94,9 +113,12 @@ impl AppState {
         draining: Arc<AtomicBool>,
         limits: Limits,
     ) -> AppState {
-        let resolve = |front: Arc<dyn TenantFront>| Tenant { inputs: front.spec().inputs(), output: front.spec().output().name, front };
+        let resolve = |front: Arc<dyn TenantFront>| {
+            let (inputs, output) = (front.spec().inputs(), front.spec().output().name);
+            Tenant { inputs, output, front, unloaded: AtomicBool::new(false) }
+        };
         let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
-        AppState { tenants, view, draining, limits, what_if: Arc::new(Semaphore::new(1)) }
+        AppState { tenants, view, draining, limits, trace: trace::Trace::default(), what_if: Arc::new(Semaphore::new(1)) }
     }
 
     /// The tenant that a name in a URL means: a tenant's name, or the name of a model that one tenant only serves.
@@ -134,16 +156,16 @@ fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
 ///
 /// # Errors
 /// When the address cannot be bound; the message names it.
-pub fn start(state: AppState, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
+pub fn start(state: Arc<AppState>, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
     let workers = state.limits.workers.max(1);
     let drain_s = state.limits.drain_s;
-    let state = web::Data::new(state);
+    let state = web::Data::from(state);
     let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(route::routes)).workers(workers).disable_signals();
     let server = server.shutdown_timeout(drain_s).bind((host, port)).map_err(|e| cannot_listen(host, port, &e))?;
     let port = server.addrs().first().map_or(port, std::net::SocketAddr::port);
     Ok((server.run(), port))
 }
 
-fn cannot_listen(host: &str, port: u16, error: &std::io::Error) -> std::io::Error {
+pub(crate) fn cannot_listen(host: &str, port: u16, error: &std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), format!("cannot listen on {host}:{port}: {error}"))
 }

@@ -1,5 +1,7 @@
 //! Server and model metadata and health of the Open Inference Protocol.
 
+use std::sync::atomic::Ordering;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use migrator_models::TensorSpec;
 use serde_json::{Value, json};
@@ -12,22 +14,64 @@ use super::{AppState, Tenant};
 /// # Errors
 /// 404 for an unknown name, or a version that is not in service.
 pub(super) fn addressed<'s>(state: &'s AppState, http: &HttpRequest) -> Result<(&'s str, &'s Tenant), ApiError> {
-    let (name, tenant) = state.tenant(http.match_info().get("name").unwrap_or_default())?;
-    let in_service = tenant.front.version();
-    match http.match_info().get("version") {
-        Some(version) if version.parse() != Ok(in_service) => {
-            let message = format!("version {version} of {name:?} is not in service: version {in_service} is");
-            Err(ApiError::not_found(message))
+    state.version(http.match_info().get("name").unwrap_or_default(), http.match_info().get("version"))
+}
+
+impl AppState {
+    /// The tenant that a name means, if that version is the one in service; `None` = whichever is.
+    pub(crate) fn version(&self, name: &str, version: Option<&str>) -> Result<(&str, &Tenant), ApiError> {
+        let (name, tenant) = self.tenant(name)?;
+        let in_service = tenant.front.version();
+        match version {
+            Some(version) if version.parse() != Ok(in_service) => {
+                let message = format!("version {version} of {name:?} is not in service: version {in_service} is");
+                Err(ApiError::not_found(message))
+            }
+            _ => Ok((name, tenant)),
         }
-        _ => Ok((name, tenant)),
+    }
+
+    /// Whether every model that is not unloaded is served.
+    ///
+    /// # Errors
+    /// 503 with those that are not.
+    pub(crate) fn check_ready(&self) -> Result<(), ApiError> {
+        if self.draining() {
+            return Err(ApiError::draining());
+        }
+        let serves = |tenant: &Tenant| tenant.front.ready() || tenant.unloaded.load(Ordering::Relaxed);
+        let waiting: Vec<&str> = self.tenants.iter().filter(|(_, t)| !serves(t)).map(|(name, _)| name.as_str()).collect();
+        if waiting.is_empty() { Ok(()) } else { Err(not_ready(&waiting.join(", "))) }
+    }
+
+    /// Whether one model is served.
+    ///
+    /// # Errors
+    /// 404 for an unknown or unloaded one, 503 for one that is not served yet.
+    pub(crate) fn check_model_ready(&self, name: &str, version: Option<&str>) -> Result<(), ApiError> {
+        let (name, tenant) = self.version(name, version)?;
+        match (self.draining(), tenant.unloaded.load(Ordering::Relaxed), tenant.front.ready()) {
+            (true, ..) => Err(ApiError::draining()),
+            (_, true, _) => Err(ApiError::unloaded(name)),
+            (.., true) => Ok(()),
+            (.., false) => Err(not_ready(name)),
+        }
     }
 }
+
+/// Extensions of the protocol that work here; `trace` and `logging` as far as the server's log goes.
+pub(crate) const EXTENSIONS: [&str; 8] =
+    ["classification", "model_repository", "model_configuration", "binary_tensor_data", "parameters", "statistics", "trace", "logging"];
+/// Platform of every model, in Triton's words.
+pub(crate) const PLATFORM: &str = "pytorch_libtorch";
+/// Back-end of every model, in Triton's words.
+pub(crate) const BACKEND: &str = "pytorch";
 
 pub(super) async fn server() -> HttpResponse {
     HttpResponse::Ok().json(json!({
         "name": "migrator",
         "version": env!("CARGO_PKG_VERSION"),
-        "extensions": ["binary_tensor_data", "model_configuration"],
+        "extensions": EXTENSIONS,
     }))
 }
 
@@ -37,20 +81,12 @@ pub(super) async fn live() -> HttpResponse {
 }
 
 pub(super) async fn server_ready(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
-    if state.draining() {
-        return Err(ApiError::draining());
-    }
-    let waiting: Vec<&str> = state.tenants.iter().filter(|(_, t)| !t.front.ready()).map(|(name, _)| name.as_str()).collect();
-    if waiting.is_empty() { Ok(HttpResponse::Ok().finish()) } else { Err(not_ready(&waiting.join(", "))) }
+    state.check_ready().map(|()| HttpResponse::Ok().finish())
 }
 
 pub(super) async fn ready(state: web::Data<AppState>, http: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let (name, tenant) = addressed(&state, &http)?;
-    match (state.draining(), tenant.front.ready()) {
-        (true, _) => Err(ApiError::draining()),
-        (false, true) => Ok(HttpResponse::Ok().finish()),
-        (false, false) => Err(not_ready(name)),
-    }
+    let (name, version) = (http.match_info().get("name").unwrap_or_default(), http.match_info().get("version"));
+    state.check_model_ready(name, version).map(|()| HttpResponse::Ok().finish())
 }
 
 fn not_ready(names: &str) -> ApiError {
@@ -68,7 +104,7 @@ pub(super) async fn metadata(state: web::Data<AppState>, http: HttpRequest) -> R
     Ok(HttpResponse::Ok().json(json!({
         "name": http.match_info().get("name"),
         "versions": [tenant.front.version().to_string()],
-        "platform": "pytorch_libtorch",
+        "platform": PLATFORM,
         "inputs": tenant.inputs.iter().map(tensor).collect::<Vec<_>>(),
         "outputs": [tensor(&spec.output())],
     })))
@@ -86,8 +122,10 @@ pub(super) async fn configuration(state: web::Data<AppState>, http: HttpRequest)
     let spec = tenant.front.spec();
     Ok(HttpResponse::Ok().json(json!({
         "name": http.match_info().get("name"),
-        "platform": "pytorch_libtorch",
-        "backend": "pytorch",
+        "platform": PLATFORM,
+        "backend": BACKEND,
+        "version_policy": { "latest": { "num_versions": 1 } },
+        "dynamic_batching": { "preferred_batch_size": [], "max_queue_delay_microseconds": 0 },
         "max_batch_size": spec.max_batch,
         "input": tenant.inputs.iter().map(configured).collect::<Vec<_>>(),
         "output": [configured(&spec.output())],

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use migrator_models::{ModelSpec, TensorSpec};
+use migrator_protocol::InferParameter;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::input::{InputList, Inputs, Tensor, check_raw, inside};
+use super::parameter::Parameters;
 
 /// A request that fits the model.
 #[derive(Debug, PartialEq)]
@@ -21,8 +23,19 @@ pub(crate) struct InferRequest {
     pub rows: u32,
     /// The client's own bound.
     pub timeout: Option<Duration>,
-    /// Whether the output is wanted as raw bytes after the JSON.
-    pub binary_output: bool,
+    /// 0 = the default, 1 = the most urgent.
+    pub priority: u64,
+    /// How the output is wanted.
+    pub output: Wanted,
+}
+
+/// How the output is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// As raw bytes after the JSON.
+    pub binary: bool,
+    /// As texts `value:class` of so many classes, the most likely first, instead of numbers.
+    pub top: Option<u32>,
 }
 
 impl InferRequest {
@@ -51,6 +64,31 @@ impl InferRequest {
     }
 }
 
+impl InferRequest {
+    /// A request that came as a message of gRPC.
+    ///
+    /// # Errors
+    /// One line that says what is wrong.
+    pub fn of_grpc<'p>(
+        taken: Inputs<'_>,
+        inputs: &[TensorSpec],
+        id: String,
+        parameters: impl Iterator<Item = (&'p String, &'p InferParameter)>,
+        output: Wanted,
+    ) -> Result<InferRequest, String> {
+        let parameters = Parameters::of_grpc(parameters)?;
+        let rows = taken.rows()?;
+        let (timeout, priority) = (timeout(&parameters), parameters.priority);
+        let inputs = tensors(taken, inputs, rows, &Bytes::new())?;
+        Ok(InferRequest { id: Some(id).filter(|id| !id.is_empty()), inputs, rows: rows as u32, timeout, priority, output })
+    }
+}
+
+/// Inputs of a message of gRPC, none of which has come yet.
+pub(crate) fn grpc_inputs(specs: &[TensorSpec], max_rows: u32) -> Inputs<'_> {
+    Inputs::of_request(specs, max_rows)
+}
+
 /// The whole body is the only input's tensor.
 fn raw(spec: &ModelSpec, inputs: &[TensorSpec], body: &Bytes) -> Result<InferRequest, String> {
     let [input] = inputs else { return Err(format!("the model takes {} inputs: a body without JSON can hold one only", inputs.len())) };
@@ -61,7 +99,14 @@ fn raw(spec: &ModelSpec, inputs: &[TensorSpec], body: &Bytes) -> Result<InferReq
         return Err(format!("input {:?}: {} bytes: the model takes 1 to {} rows of {row} bytes", input.name, body.len(), spec.max_batch));
     }
     check_raw(input, rows as u64, body).map_err(|e| format!("input {:?}: {e}", input.name))?;
-    Ok(InferRequest { id: None, inputs: vec![body.clone()], rows: rows as u32, timeout: None, binary_output: true })
+    Ok(InferRequest {
+        id: None,
+        inputs: vec![body.clone()],
+        rows: rows as u32,
+        timeout: None,
+        priority: 0,
+        output: Wanted { binary: true, top: None },
+    })
 }
 
 struct Parse<'m> {
@@ -70,12 +115,6 @@ struct Parse<'m> {
     id: Option<String>,
     parameters: Option<Parameters>,
     outputs: Option<Vec<Output>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Parameters {
-    timeout: Option<u64>,
-    binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +126,7 @@ struct Output {
 #[derive(Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
-    classification: Option<IgnoredAny>,
+    classification: Option<u64>,
     shared_memory_region: Option<IgnoredAny>,
 }
 
@@ -134,45 +173,63 @@ impl Parse<'_> {
         }
         let rows = self.inputs.rows()?;
         let parameters = self.parameters.take().unwrap_or_default();
-        let binary_output = binary_output(&spec.output().name, self.outputs.as_deref(), parameters.binary_data_output.unwrap_or(false))?;
+        let output = wanted(&spec.output().name, self.outputs.as_deref(), parameters.binary_data_output)?;
         Ok(InferRequest {
             id: self.id.take().filter(|id| !id.is_empty()),
             rows: rows as u32,
-            inputs: self.tensors(specs, rows, tail)?,
-            timeout: parameters.timeout.filter(|&us| us > 0).map(Duration::from_micros),
-            binary_output,
+            inputs: tensors(self.inputs, specs, rows, tail)?,
+            timeout: timeout(&parameters),
+            priority: parameters.priority,
+            output,
         })
-    }
-
-    /// The raw tensors in the model's order; those after the JSON are cut out of the body without copying.
-    fn tensors(self, specs: &[TensorSpec], rows: u64, tail: &Bytes) -> Result<Vec<Bytes>, String> {
-        let mut tensors = vec![Bytes::new(); specs.len()];
-        let mut at = 0usize;
-        for &index in &self.inputs.binary {
-            let Some((Tensor::Binary(size), _)) = self.inputs.taken[index] else { continue };
-            let end = at.checked_add(size).filter(|&end| end <= tail.len()).ok_or_else(|| {
-                let left = tail.len() - at;
-                format!("input {:?}: binary_data_size {size}: the body has {left} bytes left", specs[index].name)
-            })?;
-            tensors[index] = tail.slice(at..end);
-            check_raw(&specs[index], rows, &tensors[index]).map_err(|e| format!("input {:?}: {e}", specs[index].name))?;
-            at = end;
-        }
-        if at < tail.len() {
-            return Err(format!("{} bytes after the last binary input", tail.len() - at));
-        }
-        for (tensor, taken) in tensors.iter_mut().zip(self.inputs.taken) {
-            if let Some((Tensor::Json(raw), _)) = taken {
-                *tensor = Bytes::from(raw);
-            }
-        }
-        Ok(tensors)
     }
 }
 
-/// Checks the outputs asked for (there is one) and tells whether it is wanted as raw bytes.
-fn binary_output(known: &str, outputs: Option<&[Output]>, default: bool) -> Result<bool, String> {
-    let mut binary = default;
+/// The raw tensors in the model's order; those after the JSON are cut out of the body without copying.
+fn tensors(inputs: Inputs<'_>, specs: &[TensorSpec], rows: u64, tail: &Bytes) -> Result<Vec<Bytes>, String> {
+    let mut tensors = vec![Bytes::new(); specs.len()];
+    let mut at = 0usize;
+    for &index in &inputs.binary {
+        let Some((Tensor::Binary(size), _)) = inputs.taken[index] else { continue };
+        let end = at.checked_add(size).filter(|&end| end <= tail.len()).ok_or_else(|| {
+            let left = tail.len() - at;
+            format!("input {:?}: binary_data_size {size}: the body has {left} bytes left", specs[index].name)
+        })?;
+        tensors[index] = tail.slice(at..end);
+        check_raw(&specs[index], rows, &tensors[index]).map_err(|e| format!("input {:?}: {e}", specs[index].name))?;
+        at = end;
+    }
+    if at < tail.len() {
+        return Err(format!("{} bytes after the last binary input", tail.len() - at));
+    }
+    for (tensor, taken) in tensors.iter_mut().zip(inputs.taken) {
+        match taken {
+            Some((Tensor::Json(raw), _)) => *tensor = Bytes::from(raw),
+            Some((Tensor::Raw(raw), _)) => *tensor = raw,
+            Some((Tensor::Binary(_), _)) | None => {}
+        }
+    }
+    Ok(tensors)
+}
+
+pub(super) fn timeout(parameters: &Parameters) -> Option<Duration> {
+    parameters.timeout_us.filter(|&us| us > 0).map(Duration::from_micros)
+}
+
+/// So many classes, if that makes sense.
+///
+/// # Errors
+/// One line when it does not.
+pub(crate) fn top(output: &str, classes: u64) -> Result<u32, String> {
+    match u32::try_from(classes) {
+        Ok(classes) if classes > 0 => Ok(classes),
+        _ => Err(format!("output {output:?}: classification {classes}: must be a number of classes from 1")),
+    }
+}
+
+/// Checks the outputs asked for (there is one) and tells how it is wanted.
+fn wanted(known: &str, outputs: Option<&[Output]>, default: bool) -> Result<Wanted, String> {
+    let mut wanted = Wanted { binary: default, top: None };
     for (index, output) in outputs.unwrap_or_default().iter().enumerate() {
         if output.name != known {
             return Err(format!("output {:?}: the model gives {known}", output.name));
@@ -181,10 +238,11 @@ fn binary_output(known: &str, outputs: Option<&[Output]>, default: bool) -> Resu
             return Err(format!("output {known:?} is asked for twice"));
         }
         let Some(parameters) = &output.parameters else { continue };
-        if parameters.classification.is_some() || parameters.shared_memory_region.is_some() {
-            return Err(format!("output {known:?}: classification and shared memory are not supported"));
+        if parameters.shared_memory_region.is_some() {
+            return Err(format!("output {known:?}: shared memory is not supported"));
         }
-        binary = parameters.binary_data.unwrap_or(default);
+        wanted.binary = parameters.binary_data.unwrap_or(default);
+        wanted.top = parameters.classification.map(|classes| top(known, classes)).transpose()?;
     }
-    Ok(binary)
+    Ok(wanted)
 }

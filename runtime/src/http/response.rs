@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::classification;
 use super::request::InferRequest;
 
 /// What the answer says besides its numbers.
@@ -40,14 +41,23 @@ impl Answer<'_> {
         }
         let mut out = Vec::with_capacity(192 + self.model.len() + elements * 12);
         self.head(&mut out);
-        if self.request.binary_output {
-            let _ = write!(out, ",\"parameters\":{{\"binary_data_size\":{}}}}}]}}", self.raw.len());
+        let texts = self.request.output.top.map(|top| classification::texts(self.raw, self.classes, top));
+        if self.request.output.binary {
+            let packed = texts.map(|texts| classification::packed(&texts));
+            let raw = packed.as_deref().unwrap_or(self.raw);
+            let _ = write!(out, ",\"parameters\":{{\"binary_data_size\":{}}}}}]}}", raw.len());
             let json_len = Some(out.len());
-            out.extend_from_slice(self.raw);
+            out.extend_from_slice(raw);
             return Ok(Body { bytes: out, json_len });
         }
         out.extend_from_slice(b",\"data\":[");
-        self.numbers(&mut out)?;
+        match texts {
+            Some(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
+                out.extend_from_slice(texts.join(",").as_bytes());
+            }
+            None => self.numbers(&mut out)?,
+        }
         out.extend_from_slice(b"]}]}");
         Ok(Body { bytes: out, json_len: None })
     }
@@ -63,7 +73,8 @@ impl Answer<'_> {
         }
         out.extend_from_slice(b",\"outputs\":[{\"name\":");
         let _ = serde_json::to_writer(&mut *out, self.output);
-        let _ = write!(out, ",\"datatype\":\"FP32\",\"shape\":[{},{}]", self.request.rows, self.classes);
+        let (datatype, columns) = self.request.output.top.map_or(("FP32", self.classes), |top| ("BYTES", top.min(self.classes)));
+        let _ = write!(out, ",\"datatype\":\"{datatype}\",\"shape\":[{},{columns}]", self.request.rows);
     }
 
     fn numbers(&self, out: &mut Vec<u8>) -> Result<(), String> {

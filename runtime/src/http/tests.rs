@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use super::*;
 
 /// Answers with the row's index in every class, or with what it is told to.
-struct Fake {
+pub(super) struct Fake {
     spec: ModelSpec,
     error: Option<InferError>,
     ready: bool,
-    seen: Mutex<Vec<Infer>>,
+    pub seen: Mutex<Vec<Infer>>,
     samples: Mutex<Vec<migrator_actors::message::Sample>>,
 }
 
@@ -29,7 +29,7 @@ impl TenantFront for Fake {
         let cells = infer.rows * self.spec.classes;
         let output: Vec<u8> = (0..cells).flat_map(|i| ((i / self.spec.classes) as f32 + 0.5).to_le_bytes()).collect();
         self.seen.lock().unwrap().push(infer);
-        let answer = self.error.clone().map_or_else(|| Ok(Inferred { version: 3, output: Bytes::from(output) }), Err);
+        let answer = self.error.clone().map_or_else(|| Ok(inferred(output)), Err);
         async move { answer }.boxed()
     }
 
@@ -50,6 +50,27 @@ impl TenantFront for Fake {
     fn ready(&self) -> bool {
         self.ready
     }
+
+    fn counts(&self) -> Counts {
+        let mut counts = Counts { rows: 7, batches: 2, ..Counts::default() };
+        counts.success.add(5, Duration::from_micros(30));
+        counts.shed.entry("queue full").or_default().add(2, Duration::from_micros(1));
+        counts.by_size.entry(4).or_default().computed.add(1, Duration::from_micros(9));
+        counts
+    }
+
+    fn pending(&self) -> u32 {
+        1
+    }
+
+    fn load(&self) -> BoxFuture<'static, Result<u32, String>> {
+        let answer = if self.ready { Ok(3) } else { Err("the store holds no complete version".to_owned()) };
+        async move { answer }.boxed()
+    }
+}
+
+fn inferred(output: Vec<u8>) -> Inferred {
+    Inferred { version: 3, output: Bytes::from(output), waited: Duration::ZERO, computed: Duration::ZERO }
 }
 
 fn fake(model: &str, source: Source) -> Fake {
@@ -77,14 +98,14 @@ fn mixed() -> Source {
     Source::Torchscript { inputs }
 }
 
-struct Front {
-    fakes: BTreeMap<String, Arc<Fake>>,
-    state: web::Data<AppState>,
+pub(super) struct Front {
+    pub fakes: BTreeMap<String, Arc<Fake>>,
+    pub state: web::Data<AppState>,
     view: watch::Sender<Arc<View>>,
     draining: Arc<AtomicBool>,
 }
 
-fn front() -> Front {
+pub(super) fn front() -> Front {
     let shed = |reason| Some(InferError::Shed { reason, retry_after: Duration::from_millis(1200) });
     let text = Architecture::TextClassifier { vocabulary: 9, max_tokens: 9, embedding: 9 };
     let all = [
@@ -106,45 +127,45 @@ fn front() -> Front {
     Front { fakes, state, view, draining }
 }
 
-struct Got {
-    status: StatusCode,
+pub(super) struct Got {
+    pub status: StatusCode,
     headers: actix_web::http::header::HeaderMap,
-    body: Bytes,
+    pub body: Bytes,
 }
 
 impl Got {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
 
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
     }
 
-    fn error(&self) -> String {
+    pub fn error(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json");
         self.json()["error"].as_str().unwrap().to_owned()
     }
 }
 
 impl Front {
-    async fn send(&self, request: TestRequest) -> Got {
+    pub async fn send(&self, request: TestRequest) -> Got {
         let app = init_service(App::new().app_data(self.state.clone()).configure(route::routes)).await;
         let response: ServiceResponse = app.call(request.to_request()).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         Got { status, headers, body: to_bytes(response.into_body()).await.unwrap() }
     }
 
-    async fn get(&self, path: &str) -> Got {
+    pub async fn get(&self, path: &str) -> Got {
         self.send(TestRequest::get().uri(path)).await
     }
 
-    async fn post(&self, path: &str, body: impl Into<Bytes>) -> Got {
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Got {
         let body = body.into();
         self.send(TestRequest::post().uri(path).insert_header(("content-length", body.len())).set_payload(body)).await
     }
 
-    async fn infer(&self, tenant: &str, body: &str) -> Got {
+    pub async fn infer(&self, tenant: &str, body: &str) -> Got {
         self.post(&format!("/v2/models/{tenant}/infer"), body.to_owned()).await
     }
 
@@ -153,11 +174,11 @@ impl Front {
     }
 }
 
-fn floats(numbers: &[f32]) -> Vec<u8> {
+pub(super) fn floats(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
 }
 
-const GOOD: &str = r#"{"id":"r1","inputs":[{"name":"INPUT0","shape":[2,3],"datatype":"FP32","data":[[1,2.5,-3],[4e0,5,6]]}]}"#;
+pub(super) const GOOD: &str = r#"{"id":"r1","inputs":[{"name":"INPUT0","shape":[2,3],"datatype":"FP32","data":[[1,2.5,-3],[4e0,5,6]]}]}"#;
 
 #[actix_web::test]
 async fn nested_and_flat_data_become_the_same_raw_tensor() {
@@ -350,8 +371,8 @@ async fn outputs_are_checked() {
         (r#"[{"name":"X"}]"#, "output \"X\": the model gives OUTPUT0"),
         (r#"[{"name":"OUTPUT0"},{"name":"OUTPUT0"}]"#, "output \"OUTPUT0\" is asked for twice"),
         (
-            r#"[{"name":"OUTPUT0","parameters":{"classification":1}}]"#,
-            "output \"OUTPUT0\": classification and shared memory are not supported",
+            r#"[{"name":"OUTPUT0","parameters":{"shared_memory_region":"x"}}]"#,
+            "output \"OUTPUT0\": shared memory is not supported",
         ),
         ("3", "outputs: invalid type"),
     ] {
@@ -393,7 +414,7 @@ async fn what_is_not_there_is_said_in_json() {
 async fn overload_and_failures_have_their_own_status() {
     let front = front();
     for (tenant, status, retry, line) in [
-        ("full", 429, "2", "shed: queue full; retry in 1200 ms"),
+        ("full", 503, "2", "shed: queue full; retry in 1200 ms"),
         ("unserved", 503, "2", "shed: no instance serves this tenant; retry in 1200 ms"),
         ("lost", 503, "1", "the worker process died with this request in flight, and no retry could answer it in time; retry in 1 s"),
     ] {
@@ -404,8 +425,9 @@ async fn overload_and_failures_have_their_own_status() {
     assert_eq!((large.status.as_u16(), large.error().as_str()), (413, "the body is larger than 1 MiB (server.max_body_mib)"));
     let endless = TestRequest::post().uri("/v2/models/a/infer").set_payload(" ".repeat((1 << 20) + 1));
     assert_eq!(front.send(endless).await.status.as_u16(), 413, "without a length");
-    let packed = TestRequest::post().uri("/v2/models/a/infer").insert_header(("content-encoding", "gzip")).set_payload("x");
-    assert_eq!(front.send(packed).await.status.as_u16(), 415);
+    let packed = TestRequest::post().uri("/v2/models/a/infer").insert_header(("content-encoding", "br")).set_payload("x");
+    let got = front.send(packed).await;
+    assert_eq!((got.status.as_u16(), got.header("accept-encoding")), (415, "gzip, deflate"));
 }
 
 #[actix_web::test]
@@ -494,12 +516,12 @@ async fn the_view_is_shown_as_json_and_as_text() {
 #[actix_web::test]
 async fn a_port_of_0_is_replaced_by_a_free_one() {
     let handle = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
-    let (server, port) = metrics::start(handle, "127.0.0.1", 0).unwrap();
+    let (server, port) = metrics::start(handle, None, "127.0.0.1", 0).unwrap();
     let stop = server.handle();
     let running = actix_web::rt::spawn(server);
     let response = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-    let taken = metrics::start(metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(), "127.0.0.1", port);
+    let taken = metrics::start(metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle(), None, "127.0.0.1", port);
     assert!(taken.err().unwrap().to_string().starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")));
     stop.stop(false).await;
     running.await.unwrap().unwrap();
@@ -507,7 +529,7 @@ async fn a_port_of_0_is_replaced_by_a_free_one() {
 
 #[actix_web::test]
 async fn an_oversized_body_over_a_connection_is_answered_and_the_server_lives() {
-    let state = Arc::into_inner(front().state.into_inner()).unwrap();
+    let state = front().state.into_inner();
     let (server, port) = start(state, "127.0.0.1", 0).unwrap();
     let stop = server.handle();
     let running = actix_web::rt::spawn(server);

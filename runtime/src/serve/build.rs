@@ -165,7 +165,10 @@ impl Builder<'_> {
             let (spec, flags) = (Arc::new(tenant.model.clone()), Arc::new(TenantFlags::default()));
             let address = self.tenant(index, tenant, &spec, &flags, &arbiter);
             let retraining = self.retraining(index, tenant, &spec, address.clone())?.start();
-            fronts.insert(tenant.name.clone(), Arc::new(ActorFront { address: address.clone(), spec, flags }));
+            fronts.insert(
+                tenant.name.clone(),
+                Arc::new(ActorFront { address: address.clone(), spec, flags, store: Arc::clone(&self.store) }),
+            );
             tenants.push(TenantActors { tenant: address, retraining });
         }
         let migration = MigrationActor::new(MigrationConfig::default(), self.clock, Arc::clone(&self.launcher), tenants.clone());

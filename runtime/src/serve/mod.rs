@@ -16,6 +16,7 @@ use migrator_actors::meter;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
+use crate::grpc;
 use crate::http::{self, AppState, Limits};
 
 /// Serves until SIGINT or SIGTERM, then drains; exit code 0 when everything ended in order.
@@ -32,6 +33,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     };
     config.server.http_port = args.http_port.unwrap_or(config.server.http_port);
     config.server.metrics_port = args.metrics_port.unwrap_or(config.server.metrics_port);
+    config.server.grpc_port = args.grpc_port.unwrap_or(config.server.grpc_port);
     config.planner.preload &= !args.no_preload;
     if let Some(dir) = args.state_dir {
         config.server.state_dir = dir;
@@ -57,10 +59,13 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
         drain_s: config.server.drain_s.ceil() as u64,
     };
     let fronts = setup.fronts.clone();
-    let state = AppState::new(fronts, setup.view.clone(), Arc::clone(&draining), limits);
-    let listening = http::start(state, &config.server.host, config.server.http_port)
-        .and_then(|http| Ok((http, http::metrics::start(prometheus, &config.server.host, config.server.metrics_port)?)));
-    let ((server, http_port), (metrics_server, metrics_port)) = match listening {
+    let state = Arc::new(AppState::new(fronts, setup.view.clone(), Arc::clone(&draining), limits));
+    let (server, host) = (&config.server, &config.server.host);
+    let listening = http::start(Arc::clone(&state), host, server.http_port).and_then(|http| {
+        let metrics = http::metrics::start(prometheus, Some(Arc::clone(&state)), host, server.metrics_port)?;
+        Ok((http, metrics, grpc::start(state, host, server.grpc_port)?))
+    });
+    let ((server, http_port), (metrics_server, metrics_port), grpc) = match listening {
         Ok(listening) => listening,
         Err(error) => {
             setup.stop().await;
@@ -70,12 +75,12 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let handles = (server.handle(), metrics_server.handle());
     actix::spawn(server);
     actix::spawn(metrics_server);
-    let host = &config.server.host;
-    println!("listening http={host}:{http_port} metrics={host}:{metrics_port}");
+    let grpc_port = grpc.address.port();
+    println!("listening http={host}:{http_port} metrics={host}:{metrics_port} grpc={host}:{grpc_port}");
     let signal = signals.next().await;
     tracing::info!(signal, "draining");
     draining.store(true, Ordering::Release);
-    stop::drain(setup, handles, config.server.drain_s, signals).await;
+    stop::drain(setup, handles, grpc, config.server.drain_s, signals).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }

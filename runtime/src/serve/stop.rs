@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::build::Setup;
+use crate::grpc;
 
 /// SIGINT and SIGTERM.
 pub(super) struct Signals {
@@ -31,9 +32,16 @@ impl Signals {
 }
 
 /// Finishes what is in flight within `drain_s`, then ends workers and instances. A second signal skips the waiting.
-pub(super) async fn drain(setup: Setup, (http, metrics): (ServerHandle, ServerHandle), drain_s: f64, mut signals: Signals) {
+pub(super) async fn drain(
+    setup: Setup,
+    (http, metrics): (ServerHandle, ServerHandle),
+    grpc: grpc::Running,
+    drain_s: f64,
+    mut signals: Signals,
+) {
     setup.hold().await;
-    let answered = tokio::time::timeout(Duration::from_secs_f64(drain_s), http.stop(true));
+    let drain = Duration::from_secs_f64(drain_s);
+    let answered = tokio::time::timeout(drain, async { tokio::join!(http.stop(true), grpc.stop(drain)) });
     tokio::select! {
         result = answered => if result.is_err() {
             tracing::warn!(drain_s, "connections were still open at the deadline");

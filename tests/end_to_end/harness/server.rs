@@ -32,7 +32,7 @@ impl Server {
         let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(bin("migrator"));
-        command.args(["--log", "info", "serve", "--http-port", "0", "--metrics-port", "0"]);
+        command.args(["--log", "info", "serve", "--http-port", "0", "--metrics-port", "0", "--grpc-port", "0"]);
         command.arg("--config").arg(config).arg("--state-dir").arg(state);
         command.env(process::MARK, &mark).env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
         let mut child = command.spawn().unwrap();
@@ -42,6 +42,7 @@ impl Server {
         let mut server = Server { child, mark, log, http: nowhere.clone(), metrics: nowhere };
         let line = listening.recv_timeout(DEADLINE).expect("the server did not say where it listens");
         let (http, metrics) = line.strip_prefix("listening http=").and_then(|rest| rest.split_once(" metrics=")).expect(&line);
+        let metrics = metrics.split(' ').next().unwrap_or_default();
         (server.http, server.metrics) = (Client::new(http), Client::new(metrics));
         eventually("every tenant is served", || (server.http.get("/v2/health/ready").status == 200).then_some(()));
         // `/v1` shows the view, which is published once a second: it says so a little later.

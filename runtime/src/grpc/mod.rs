@@ -1,0 +1,112 @@
+//! The Open Inference Protocol over gRPC: the same models, checks and answers as over HTTP.
+//!
+//! Knows tenants and settings as [`crate::http`] does, and nothing of actors, plans or devices. Read in the order [`start`], `service`,
+//! `infer`, `tensor`.
+
+mod infer;
+mod service;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use migrator_protocol::grpc_inference_service_server::GrpcInferenceServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataValue;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::{Code, Status};
+
+use crate::http::{ApiError, AppState};
+use service::Service;
+
+/// Requests of one connection that may be in work at once; more wait.
+const STREAMS: u32 = 1024;
+/// Largest headers of a call, bytes.
+const HEADERS: u32 = 16 << 10;
+/// A connection is asked for a sign of life this often, and closed when none comes for the second time.
+const ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+
+/// A running front; dropped, it goes on until its runtime ends.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    /// Takes no more connections or calls, and gives those in flight so long.
+    pub async fn stop(self, drain: Duration) {
+        let _ = self.stop.send(());
+        let _ = tokio::time::timeout(drain, self.ended).await;
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Starts to listen, on threads of its own.
+///
+/// # Errors
+/// When the address cannot be bound; the message names it.
+pub fn start(state: Arc<AppState>, host: &str, port: u16) -> std::io::Result<Running> {
+    let cannot = |error: std::io::Error| crate::http::cannot_listen(host, port, &error);
+    let listener = std::net::TcpListener::bind((host, port)).map_err(cannot)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let threads = state.limits.workers.max(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("grpc").enable_all().build()?;
+    let (stop, stopped) = oneshot::channel();
+    let max_body = state.limits.max_body;
+    let service = GrpcInferenceServiceServer::new(Service(state));
+    let service = service.max_decoding_message_size(max_body).max_encoding_message_size(usize::MAX);
+    let packed = [CompressionEncoding::Gzip, CompressionEncoding::Deflate];
+    let service = packed.into_iter().fold(service, |service, how| service.accept_compressed(how).send_compressed(how));
+    let guard = runtime.enter();
+    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    drop(guard);
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADERS)
+        .http2_keepalive_interval(Some(ALIVE.0))
+        .http2_keepalive_timeout(Some(ALIVE.1))
+        .add_routes(Routes::new(service));
+    let ended = runtime.spawn(async move {
+        let until = async move {
+            let _ = stopped.await;
+        };
+        if let Err(error) = server.serve_with_incoming_shutdown(incoming, until).await {
+            tracing::error!(%error, "the gRPC front ended");
+        }
+    });
+    Ok(Running { address, stop, ended, runtime })
+}
+
+/// The same refusal as over HTTP, in gRPC's codes.
+fn status(error: ApiError) -> Status {
+    let code = match error.status {
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        StatusCode::NOT_IMPLEMENTED => Code::Unimplemented,
+        status if status.is_client_error() => Code::InvalidArgument,
+        _ => Code::Internal,
+    };
+    let mut status = Status::new(code, error.message);
+    if let Some(after) = error.retry_after {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        // What gRPC clients with a retry policy go by.
+        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(ms));
+    }
+    status
+}
