@@ -100,6 +100,11 @@ def start(binary, config, state, log):
     raise RuntimeError("the server was never ready")
 
 
+def tail(path):
+    with open(path) as log:
+        sys.stderr.write("last lines of the server's log:\n" + "".join(log.readlines()[-30:]))
+
+
 def main():
     setup = load(os.path.join(ROOT, "setup", "venv.py"), "provide_venv")
     try:
@@ -111,7 +116,11 @@ def main():
         config, state = prepare(binary, folder)
         log_path = os.path.join(folder, "server.log")
         with open(log_path, "w") as log:
-            server, addresses = start(binary, config, state, log)
+            try:
+                server, addresses = start(binary, config, state, log)
+            except RuntimeError as error:
+                tail(log_path)
+                sys.exit(f"conformance: {error}")
         environment = {f"MIGRATOR_TEST_{name.upper()}": address for name, address in addresses.items()}
         environment.update(MIGRATOR_TEST_BIN=binary, MIGRATOR_TEST_CONFIG=config, MIGRATOR_TEST_STATE=state, MIGRATOR_TEST_LOG=log_path)
         try:
@@ -121,8 +130,7 @@ def main():
             server.terminate()
             ended = server.wait(30)
         if code != 0 or ended != 0:
-            with open(log_path) as log:
-                sys.stderr.write("last lines of the server's log:\n" + "".join(log.readlines()[-30:]))
+            tail(log_path)
         if ended != 0:
             sys.exit(f"conformance: the server ended with {ended}")
         sys.exit(code)

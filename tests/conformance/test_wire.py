@@ -246,7 +246,9 @@ def test_a_body_beyond_the_limit_is_413():
 
 
 def test_a_deadline_that_cannot_be_met_is_503_with_retry_after():
-    reply = infer(body(parameters={"timeout": 1}))
+    # An idle instance is tried with such a request once a second, in case that it is faster than expected.
+    replies = (infer(body(parameters={"timeout": 1})) for _ in range(20))
+    reply = next(reply for reply in replies if reply.status != 200)
     assert reply.status == 503 and int(reply.headers["retry-after"]) >= 1 and "deadline" in reply.error()
 
 
@@ -266,13 +268,13 @@ def exchange(*pieces):
     """Writes bytes on one connection and reads until the server closes it, or has been silent for long."""
     host, port = address("HTTP").rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
         got = b""
         try:
+            for piece in pieces:
+                connection.sendall(piece)
             while chunk := connection.recv(65536):
                 got += chunk
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             pass
         return got
 
