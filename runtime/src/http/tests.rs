@@ -370,10 +370,7 @@ async fn outputs_are_checked() {
     for (outputs, line) in [
         (r#"[{"name":"X"}]"#, "output \"X\": the model gives OUTPUT0"),
         (r#"[{"name":"OUTPUT0"},{"name":"OUTPUT0"}]"#, "output \"OUTPUT0\" is asked for twice"),
-        (
-            r#"[{"name":"OUTPUT0","parameters":{"shared_memory_region":"x"}}]"#,
-            "output \"OUTPUT0\": shared memory is not supported",
-        ),
+        (r#"[{"name":"OUTPUT0","parameters":{"shared_memory_region":"x"}}]"#, "output \"OUTPUT0\": shared memory is not supported"),
         ("3", "outputs: invalid type"),
     ] {
         let got = front.infer("a", &GOOD.replace("\"id\"", &format!("\"outputs\":{outputs},\"id\""))).await;
