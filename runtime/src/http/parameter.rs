@@ -40,7 +40,9 @@ impl<'de> Deserialize<'de> for Parameters {
                         "priority" => all.priority = map.next_value().map_err(named)?,
                         "binary_data_output" => all.binary_data_output = map.next_value().map_err(named)?,
                         _ if key.starts_with(RESERVED) => return Err(de::Error::custom(reserved(&key))),
-                        _ => drop(map.next_value::<Scalar>().map_err(named)?),
+                        _ => {
+                            map.next_value::<Scalar>().map_err(named)?;
+                        }
                     }
                 }
                 Ok(all)
