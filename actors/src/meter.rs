@@ -149,6 +149,10 @@ pub fn describe() {
     describe_gauge!("migrator_compute_slices", "compute slices by tenant and task");
     describe_gauge!("migrator_retraining_progress", "share of the current retraining that is done, 0..1");
     describe_gauge!("migrator_retraining_accuracy_before", "held-out accuracy of the version in service, last retraining");
+    describe_gauge!("migrator_retraining_accuracy_foretold", "held-out accuracy that a microprofile foretold of the last retraining");
+    describe_gauge!("migrator_retraining_core_seconds_foretold", "CPU seconds that a microprofile foretold of the last retraining");
+    describe_gauge!("migrator_retraining_core_seconds", "CPU seconds that the last retraining took");
+    describe_counter!("migrator_microprofile_core_milliseconds_total", "CPU milliseconds spent on microprofiles");
     describe_gauge!("migrator_retraining_accuracy_after", "held-out accuracy of the retrained version, last retraining");
     describe_counter!("migrator_retrainings_total", "retrainings by result: published, kept, failed");
     describe_counter!("migrator_invariant_violations_total", "broken invariants by id; always 0 unless there is a bug");

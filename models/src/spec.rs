@@ -204,11 +204,17 @@ pub struct TrainSpec {
     pub learning_rate: f64,
     /// Decides shuffling and initialisation.
     pub seed: u64,
+    /// Share of the training samples that is used, drawn by the seed; at least two samples.
+    pub share: f64,
+    /// Share of the layers that stay as they are, counted from the input; the last layer is always trained.
+    pub frozen: f64,
+    /// Epochs in a row without a better held-out accuracy after which training ends; 0 = never before `epochs`.
+    pub patience: u32,
 }
 
 impl Default for TrainSpec {
     fn default() -> Self {
-        TrainSpec { epochs: 5, batch: 32, learning_rate: 1e-3, seed: 1 }
+        TrainSpec { epochs: 5, batch: 32, learning_rate: 1e-3, seed: 1, share: 1.0, frozen: 0.0, patience: 3 }
     }
 }
 

@@ -1,7 +1,5 @@
 //! The snapshot that a plan is made for.
 
-use std::fmt;
-
 use migrator_mig::{Catalog, ProfileId, Site};
 use serde::{Deserialize, Serialize};
 
@@ -39,16 +37,6 @@ pub struct Task {
     pub tenant: TenantId,
     /// Which.
     pub kind: TaskKind,
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            TaskKind::Inference => "inference",
-            TaskKind::Retraining => "retraining",
-        };
-        write!(f, "{kind} of tenant {}", self.tenant.index())
-    }
 }
 
 impl Task {

@@ -72,6 +72,7 @@ pub async fn run(id: u64, job: TrainJob, sample_core_s: f64, share: f64, answers
         accuracy_after: after,
         held_out: held_out.len() as u64,
         core_s: training.len() as f64 * (sample_core_s * f64::from(job.train.epochs)),
+        epochs: job.train.epochs,
     });
 }
 

@@ -148,6 +148,7 @@ impl Work {
                 let (answers, weather) = (self.answers.clone(), self.weather.clone());
                 tokio::spawn(train::run(id, job, self.nature.sample_core_s, share, answers, weather, pause));
             }
+            ToWorker::Microprofile(_) => panic!("the simulator has no microprofiles, so the case asks for none"),
             ToWorker::Pause { train } => {
                 if let Some((_, pause)) = self.training.as_ref().filter(|(id, _)| *id == train) {
                     pause.notify_one();

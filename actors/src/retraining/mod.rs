@@ -1,6 +1,7 @@
 //! One tenant's retraining, window after window: the shell around a [`RetrainingMachine`].
 
 mod export;
+mod profile;
 mod run;
 
 use std::collections::BTreeMap;
@@ -9,16 +10,16 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use metrics::{Gauge, counter, gauge};
-use migrator_machine::retraining::{RetrainingConfig, RetrainingResult, RetrainingStatus, RetrainingWish};
+use migrator_machine::retraining::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingStatus, RetrainingWish};
 use migrator_machine::{RetrainingMachine, Time};
 use migrator_models::store::{Manifest, Store};
 use migrator_models::{ModelSpec, TrainSpec};
-use migrator_solver::InstanceId;
+use migrator_solver::{InstanceId, TenantId};
 use migrator_wire::client::WorkerHandle;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::launcher::one_line;
+use crate::launcher::{Launcher, one_line};
 use crate::message::SampleStore;
 use crate::tenant::{SwapVersion, TenantActor};
 
@@ -27,6 +28,8 @@ use run::Run;
 
 /// What a [`RetrainingActor`] is made of.
 pub struct RetrainingParts {
+    /// The tenant.
+    pub id: TenantId,
     /// The tenant's name.
     pub name: String,
     /// Its model.
@@ -45,6 +48,8 @@ pub struct RetrainingParts {
     pub store: Arc<Store>,
     /// Folder of this tenant's data sets and checkpoints; made when absent.
     pub folder: PathBuf,
+    /// Starts the workers of microprofiles.
+    pub launcher: Arc<Launcher>,
     /// Serves the new version.
     pub tenant: Addr<TenantActor>,
     /// Versions kept in the store.
@@ -104,6 +109,7 @@ impl RetrainingActor {
         while let Some(wish) = self.machine.poll(self.now()) {
             match wish {
                 RetrainingWish::Export { window } => self.export(window, ctx),
+                RetrainingWish::Profile { window, tries } => self.profile(window, tries, ctx),
                 RetrainingWish::Start { instance, window, resume } => self.start(instance, window, resume, ctx),
                 RetrainingWish::Pause { instance } => self.pause(instance, ctx),
                 RetrainingWish::Drained { instance } => self.drained(instance),
@@ -111,6 +117,10 @@ impl RetrainingActor {
                 RetrainingWish::Publish { window } => self.publish(window, ctx),
                 RetrainingWish::Discard { window, reason } => {
                     tracing::info!(tenant = %self.parts.name, window, %reason, "retraining discarded");
+                    if matches!(reason, DiscardReason::NotWorth { .. }) {
+                        let name = self.parts.name.clone();
+                        counter!("migrator_retrainings_total", "tenant" => name, "result" => "not_worth").increment(1);
+                    }
                     self.clean(window);
                 }
                 RetrainingWish::Swap { version, accuracy, held_out } => self.swap(version, accuracy, held_out, ctx),
@@ -208,6 +218,11 @@ impl RetrainingActor {
             counter!("migrator_retrainings_total", "tenant" => name.clone(), "result" => kind).increment(1);
             gauge!("migrator_retraining_accuracy_before", "tenant" => name.clone()).set(result.before);
             gauge!("migrator_retraining_accuracy_after", "tenant" => name.clone()).set(result.after);
+            if let Some(foretold) = result.foretold {
+                gauge!("migrator_retraining_accuracy_foretold", "tenant" => name.clone()).set(foretold.after);
+                gauge!("migrator_retraining_core_seconds_foretold", "tenant" => name.clone()).set(foretold.core_s);
+            }
+            gauge!("migrator_retraining_core_seconds", "tenant" => name.clone()).set(result.core_s);
             tracing::info!(tenant = %name, window = result.window, before = result.before, after = result.after,
                 published = result.published, core_s = result.core_s, "retraining done");
         }

@@ -71,7 +71,7 @@ impl RetrainingActor {
             spec: (*self.parts.spec).clone(),
             base,
             dataset: folder.join(DATASET),
-            train: self.parts.train.clone(),
+            train: self.machine.configuration().unwrap_or(&self.parts.train).clone(),
             checkpoint: folder.join("checkpoint.safetensors"),
             out: out.clone(),
         };
@@ -111,8 +111,9 @@ impl RetrainingActor {
                 self.machine.progress(now, step, steps, core_s);
             }
             FromWorker::Paused { step, steps } => self.machine.paused(now, step, steps),
-            FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s } => {
+            FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, epochs } => {
                 self.progress.set(1.0);
+                tracing::debug!(tenant = %self.parts.name, epochs, "trained");
                 self.trained = Some((accuracy_before, accuracy_after, held_out));
                 self.machine.trained(now, Trained { before: accuracy_before, after: accuracy_after, held_out, core_s });
             }

@@ -17,8 +17,8 @@ use crate::weights;
 pub(crate) struct Position {
     /// Optimizer steps done.
     pub(crate) step: u64,
-    /// Epochs whose held-out accuracy is known.
-    pub(crate) evaluated: u64,
+    /// Held-out accuracy after each epoch, as far as it is known.
+    pub(crate) course: Vec<f64>,
     /// CPU seconds spent.
     pub(crate) core_s: f64,
     /// Held-out accuracy of the base, once known.
@@ -42,7 +42,7 @@ pub(crate) fn write(path: &Path, job: &str, position: &Position, weights: &[u8],
     let mut metadata = HashMap::from([
         ("job".to_owned(), job.to_owned()),
         ("step".to_owned(), position.step.to_string()),
-        ("evaluated".to_owned(), position.evaluated.to_string()),
+        ("course".to_owned(), position.course.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")),
         ("core_s".to_owned(), position.core_s.to_string()),
     ]);
     let mut columns = vec![("weights".to_owned(), Dtype::U8, vec![weights.len()], weights.to_vec())];
@@ -90,7 +90,7 @@ fn parse(bytes: &[u8], job: &str) -> Option<Checkpoint> {
     let data = |name: &str| Some(tensors.tensor(name).ok()?.data().to_vec());
     let position = Position {
         step: number("step")? as u64,
-        evaluated: number("evaluated")? as u64,
+        course: metadata.get("course")?.split_whitespace().map(|value| value.parse().ok()).collect::<Option<_>>()?,
         core_s: number("core_s")?,
         before: number("before"),
         best: number("best").zip(data("best")),

@@ -7,6 +7,7 @@ mod architecture;
 mod checkpoint;
 mod error;
 mod input;
+mod microprofile;
 mod model;
 mod network;
 mod optimizer;
@@ -21,6 +22,7 @@ mod upload;
 mod weights;
 
 pub use error::TorchError;
+pub use microprofile::{Course, Microprofile, MicroprofileJob, microprofile};
 pub use model::Model;
 pub use place::adopt_gpu;
 pub use train::{Control, Progress, TrainJob, TrainOutcome, train};

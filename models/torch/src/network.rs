@@ -90,13 +90,14 @@ impl Network {
         }
     }
 
-    /// The trainable tensors, by name.
-    pub(crate) fn parameters(&self) -> Result<Vec<(String, Tensor)>, TorchError> {
+    /// The tensors to train, by name; this share of the layers, from the input, is left out, but never the last.
+    pub(crate) fn parameters(&self, frozen: f64) -> Result<Vec<(String, Tensor)>, TorchError> {
         let mut parameters: Vec<_> = match self {
-            Network::Built { vars, .. } => weights::sorted(vars).into_iter().collect(),
+            Network::Built { vars, .. } => in_order(vars),
             Network::Script(module) => module.named_parameters()?,
         };
         parameters.retain(|(_, tensor)| tensor.requires_grad());
+        thaw(&mut parameters, frozen);
         parameters.sort_by(|a, b| a.0.cmp(&b.0));
         if parameters.is_empty() {
             let reason = "it has no trainable parameters; export it with torch.jit.script, and without torch.jit.freeze";
@@ -139,6 +140,24 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// The trainable variables in the order in which the network was built, input first.
+fn in_order(vars: &VarStore) -> Vec<(String, Tensor)> {
+    let order: Vec<_> = vars.trainable_variables().iter().map(Tensor::data_ptr).collect();
+    let mut named: Vec<_> = weights::sorted(vars).into_iter().collect();
+    named.sort_by_key(|(_, tensor)| order.iter().position(|&pointer| pointer == tensor.data_ptr()));
+    named
+}
+
+/// Leaves out the parameters of this share of the layers; a layer's parameters have its name and a last part of their own.
+fn thaw(parameters: &mut Vec<(String, Tensor)>, frozen: f64) {
+    let layer = |name: &str| name.rsplit_once('.').map_or(String::new(), |(layer, _)| layer.to_owned());
+    let mut layers: Vec<String> = parameters.iter().map(|(name, _)| layer(name)).collect();
+    layers.dedup();
+    let most = layers.len().saturating_sub(1);
+    let cold: Vec<String> = layers.into_iter().take((most as f64 * frozen.clamp(0.0, 1.0)).round() as usize).collect();
+    parameters.retain(|(name, _)| !cold.contains(&layer(name)));
 }
 
 fn build(spec: &ModelSpec, architecture: &Architecture, device: Device) -> Result<(VarStore, Box<dyn Net>), TorchError> {
@@ -187,6 +206,19 @@ mod tests {
             let copied = tch::no_grad(|| moved.forward(&[x], false)).unwrap();
             assert_eq!(weights::bytes_of(&copied).unwrap(), weights::bytes_of(&direct).unwrap(), "{spec:?}");
         }
+    }
+
+    #[test]
+    fn layers_are_frozen_from_the_input_and_the_last_never() {
+        let network = Network::new(&spec(Architecture::Mlp { features: 4, hidden: vec![8, 8] }), 1, Device::Cpu).unwrap();
+        let trained = |frozen| network.parameters(frozen).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(trained(0.0).len(), 6);
+        assert_eq!(trained(0.5), ["layers.1.bias", "layers.1.weight", "layers.2.bias", "layers.2.weight"]);
+        assert_eq!(trained(1.0), ["layers.2.bias", "layers.2.weight"]);
+        assert_eq!(trained(f64::NAN).len(), 6);
+        let cnn = Network::new(&spec(Architecture::Cnn { input: [1, 8, 8], width: 2 }), 1, Device::Cpu).unwrap();
+        let head: Vec<_> = cnn.parameters(1.0).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(head, ["head.bias", "head.weight"]);
     }
 
     #[test]

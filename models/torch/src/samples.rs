@@ -42,18 +42,24 @@ pub(crate) fn read(path: &Path, spec: &ModelSpec) -> Result<(Dataset, u64), Torc
 
 impl Samples {
     /// Tensors of all samples; texts are tokenised once.
-    pub(crate) fn new(data: &Dataset, spec: &ModelSpec, text: Option<&Text>) -> Result<Samples, TorchError> {
+    ///
+    /// Of samples that are not among `wanted`, texts stay without tokens: that is the long part.
+    pub(crate) fn new(data: &Dataset, spec: &ModelSpec, text: Option<&Text>, wanted: &[i64]) -> Result<Samples, TorchError> {
         let features = match text {
-            Some(text) => Features::Tokens((0..data.len()).map(|index| text.ids(data.text(index))).collect::<Result<_, _>>()?),
+            Some(text) => {
+                let mut tokens = vec![Vec::new(); data.len()];
+                for index in wanted.iter().map(|&index| index as usize) {
+                    tokens[index] = text.ids(data.text(index))?;
+                }
+                Features::Tokens(tokens)
+            }
             None => {
                 let tensor = |(index, input)| input::tensor(input, data.rows(index), data.len());
                 Features::Numbers(spec.inputs().iter().enumerate().map(tensor).collect::<Result<_, _>>()?)
             }
         };
         let labels: Vec<i64> = (0..data.len()).map(|index| i64::from(data.label(index))).collect();
-        let (train, held_out) = data.split();
-        let indices = |samples: Vec<usize>| samples.into_iter().map(|index| index as i64).collect::<Vec<_>>();
-        let (train, held_out) = (indices(train), indices(held_out));
+        let (train, held_out) = split(data);
         // Batch norm cannot be trained on one sample.
         if train.len() < 2 || held_out.is_empty() {
             let has = format!("the data set holds {} samples to train on and {} held out", train.len(), held_out.len());
@@ -72,6 +78,26 @@ impl Samples {
         let inputs = inputs.into_iter().map(|input| place::on(device, input)).collect::<Result<_, _>>()?;
         Ok((inputs, place::on(device, self.labels.f_index_select(0, &index)?)?))
     }
+}
+
+/// Indices of the samples to train on, and of those to measure with.
+pub(crate) fn split(data: &Dataset) -> (Vec<i64>, Vec<i64>) {
+    let indices = |samples: Vec<usize>| samples.into_iter().map(|index| index as i64).collect::<Vec<_>>();
+    let (train, held_out) = data.split();
+    (indices(train), indices(held_out))
+}
+
+/// A share of the samples to train on, drawn by the seed; at least `least` of them, as far as there are so many.
+pub(crate) fn draw(train: &[i64], share: f64, least: usize, seed: u64) -> Vec<i64> {
+    let count = ((train.len() as f64 * share.clamp(0.0, 1.0)).ceil() as usize).max(least).min(train.len());
+    if count == train.len() {
+        return train.to_vec();
+    }
+    let mut drawn = train.to_vec();
+    drawn.shuffle(&mut StdRng::seed_from_u64(!seed));
+    drawn.truncate(count);
+    drawn.sort_unstable();
+    drawn
 }
 
 /// The order of an epoch: a function of seed and epoch alone, so that a resumed retraining sees the same data.
@@ -101,6 +127,16 @@ mod tests {
         let mut sorted = second;
         sorted.sort_unstable();
         assert_eq!(sorted, train);
+    }
+
+    #[test]
+    fn a_share_is_drawn_by_the_seed_and_never_too_small() {
+        let train: Vec<i64> = (0..50).collect();
+        assert_eq!(draw(&train, 1.0, 2, 1), train);
+        assert_eq!(draw(&train, 0.2, 2, 1).len(), 10);
+        assert_eq!(draw(&train, 0.2, 2, 1), draw(&train, 0.2, 2, 1));
+        assert!(draw(&train, 0.2, 2, 1) != draw(&train, 0.2, 2, 2));
+        assert_eq!([draw(&train, 0.0, 2, 1).len(), draw(&train, f64::NAN, 20, 1).len(), draw(&train[..3], 0.1, 20, 1).len()], [2, 20, 3]);
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::{TorchError, place, thread};
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Checkpoints may take this fraction of the time: 1 / 20.
 const CHECKPOINT_COST: u32 = 20;
+/// Longer than any microprofile.
+const A_LONG_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// However small the share that is trained on: batch norm cannot be trained on one sample.
+pub(crate) const LEAST_SAMPLES: usize = 2;
 /// Rows per forward pass when measuring accuracy.
 const EVALUATE_ROWS: usize = 128;
 
@@ -74,6 +78,8 @@ pub enum TrainOutcome {
         held_out: u64,
         /// CPU seconds spent, over all pauses; on a GPU seconds times the compute slices of the instance.
         core_s: f64,
+        /// Epochs trained; fewer than asked for when they stopped making it better.
+        epochs: u32,
     },
     /// Checkpointed; the same job goes on from there.
     Paused {
@@ -85,7 +91,8 @@ pub enum TrainOutcome {
 }
 
 /// Retrains on the calling thread and the device that this process computes on; `control` is called after every optimizer step, and after every batch of a measurement of
-/// accuracy, which happens at the start (with a base) and after each epoch. The best epoch's weights go into `out`.
+/// accuracy, which happens at the start (with a base) and after each epoch. The best epoch's weights go into `out`; training ends
+/// before its last epoch when [`TrainSpec::patience`] epochs in a row were no better than the best before them.
 ///
 /// # Errors
 /// [`TorchError::BadModel`] for the base, [`TorchError::BadData`] for the data set, [`TorchError::Diverged`] when the loss or the
@@ -94,11 +101,13 @@ pub fn train(job: &TrainJob<'_>, control: &mut dyn FnMut(&Progress) -> Control) 
     thread::alone();
     let started = thread::spent_s();
     let (data, hash) = samples::read(job.dataset, job.spec)?;
-    let text = tokenizer(job, &data)?;
-    let samples = Samples::new(&data, job.spec, text.as_ref())?;
+    let text = tokenizer(job.spec, job.base, &data)?;
+    let (train, held_out) = samples::split(&data);
+    let train = samples::draw(&train, job.train.share, LEAST_SAMPLES, job.train.seed);
+    let samples = Samples::new(&data, job.spec, text.as_ref(), &[train, held_out].concat())?;
     drop(data);
     let fingerprint = format!("{:?} {:?} {:?} {hash:016x}", job.spec, job.train, job.base);
-    let mut run = Run::new(job, samples, fingerprint, started)?;
+    let mut run = Run::new(job, &samples, fingerprint, started)?;
     if run.go_on(control)? == Control::Pause {
         run.checkpoint()?;
         return Ok(TrainOutcome::Paused { step: run.position.step, steps: run.steps });
@@ -106,10 +115,10 @@ pub fn train(job: &TrainJob<'_>, control: &mut dyn FnMut(&Progress) -> Control) 
     run.publish(text.as_ref())
 }
 
-fn tokenizer(job: &TrainJob<'_>, data: &Dataset) -> Result<Option<Text>, TorchError> {
-    match job.base {
-        Some(base) => Text::load(job.spec, base),
-        None => Text::train(job.spec, data.split().0.into_iter().map(|index| data.text(index))),
+pub(crate) fn tokenizer(spec: &ModelSpec, base: Option<&Path>, data: &Dataset) -> Result<Option<Text>, TorchError> {
+    match base {
+        Some(base) => Text::load(spec, base),
+        None => Text::train(spec, data.split().0.into_iter().map(|index| data.text(index))),
     }
 }
 
@@ -121,11 +130,43 @@ fn rule(spec: &ModelSpec) -> Rule {
     }
 }
 
+/// Seconds that the parts of a retraining took, on average.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pace {
+    /// All steps but the first, which warms up, and the samples in them.
+    steps: (f64, u64),
+    /// The first step and its samples.
+    first: (f64, u64),
+    /// Measurements of accuracy, and how many.
+    measured: (f64, u32),
+}
+
+impl Pace {
+    fn stepped(&mut self, seconds: f64, samples: usize) {
+        let sum = if self.first.1 == 0 { &mut self.first } else { &mut self.steps };
+        (sum.0, sum.1) = (sum.0 + seconds, sum.1 + samples as u64);
+    }
+
+    /// Seconds to train on one sample once.
+    pub(crate) fn sample_s(&self) -> f64 {
+        let (seconds, samples) = if self.steps.1 > 0 { self.steps } else { self.first };
+        seconds / samples.max(1) as f64
+    }
+
+    /// Seconds to measure the accuracy once.
+    pub(crate) fn measure_s(&self) -> f64 {
+        self.measured.0 / f64::from(self.measured.1.max(1))
+    }
+}
+
 /// A retraining in progress.
-struct Run<'a> {
+pub(crate) struct Run<'a> {
     job: &'a TrainJob<'a>,
     device: Device,
-    samples: Samples,
+    samples: &'a Samples,
+    /// Those of the samples that are trained on.
+    train: Vec<i64>,
+    pace: Pace,
     fingerprint: String,
     network: Network,
     optimizer: Optimizer,
@@ -142,7 +183,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(job: &'a TrainJob<'a>, samples: Samples, fingerprint: String, started: f64) -> Result<Run<'a>, TorchError> {
+    pub(crate) fn new(job: &'a TrainJob<'a>, samples: &'a Samples, fingerprint: String, started: f64) -> Result<Run<'a>, TorchError> {
         let device = place::device();
         let resumed = checkpoint::read(job.checkpoint, &fingerprint).and_then(|saved| {
             let resumed =
@@ -154,13 +195,16 @@ impl<'a> Run<'a> {
             None => begin(job, device)?,
         };
         let batch = (job.train.batch as usize).max(2);
-        let per_epoch = samples::steps(samples.train.len(), batch);
+        let train = samples::draw(&samples.train, job.train.share, LEAST_SAMPLES, job.train.seed);
+        let per_epoch = samples::steps(train.len(), batch);
         let steps = per_epoch * u64::from(job.train.epochs.max(1));
         let (earlier_s, next_checkpoint) = (position.core_s, Instant::now() + CHECKPOINT_EVERY);
         let run = Run {
             job,
             device,
             samples,
+            train,
+            pace: Pace::default(),
             fingerprint,
             network,
             optimizer,
@@ -177,7 +221,7 @@ impl<'a> Run<'a> {
     }
 
     /// Trains to the end (`Continue`), or until `control` wants a pause.
-    fn go_on(&mut self, control: &mut dyn FnMut(&Progress) -> Control) -> Result<Control, TorchError> {
+    pub(crate) fn go_on(&mut self, control: &mut dyn FnMut(&Progress) -> Control) -> Result<Control, TorchError> {
         if self.job.base.is_some() && self.position.before.is_none() {
             let Some(before) = self.accuracy(control)? else { return Ok(Control::Pause) };
             self.position.before = Some(before);
@@ -185,14 +229,14 @@ impl<'a> Run<'a> {
         let (mut order, mut epoch) = (Vec::new(), None);
         loop {
             let done = self.position.step / self.per_epoch;
-            if self.position.evaluated < done && self.finish_epoch(done, control)? == Control::Pause {
+            if (self.position.course.len() as u64) < done && self.finish_epoch(done, control)? == Control::Pause {
                 return Ok(Control::Pause);
             }
-            if self.position.step >= self.steps {
+            if self.position.step >= self.steps || stale(&self.position.course, self.job.train.patience) {
                 return Ok(Control::Continue);
             }
             if epoch != Some(done) {
-                (order, epoch) = (samples::order(&self.samples.train, self.job.train.seed, done), Some(done));
+                (order, epoch) = (samples::order(&self.train, self.job.train.seed, done), Some(done));
             }
             let start = (self.position.step % self.per_epoch) as usize * self.batch;
             self.step(&order[start..order.len().min(start + self.batch)])?;
@@ -207,6 +251,7 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, indices: &[i64]) -> Result<(), TorchError> {
         // Dropout draws from libtorch's generator; seeding each step makes a resumed retraining draw the same.
+        let began = thread::spent_s();
         tch::manual_seed((self.job.train.seed ^ self.position.step << 20) as i64);
         self.network.set_training(true)?;
         let (inputs, labels) = self.samples.batch(indices, self.device)?;
@@ -218,6 +263,7 @@ impl<'a> Run<'a> {
         if !self.loss.is_finite() || !self.optimizer.step(&loss, self.position.step)? {
             return Err(self.diverged("the loss or its gradient"));
         }
+        self.pace.stepped((thread::spent_s() - began) * place::slices(), indices.len());
         Ok(())
     }
 
@@ -231,13 +277,15 @@ impl<'a> Run<'a> {
             let bytes = self.network.snapshot(&self.scratch())?;
             self.position.best = Some((accuracy, bytes));
         }
-        self.position.evaluated = done;
+        self.position.course.truncate(done as usize - 1);
+        self.position.course.push(accuracy);
         Ok(Control::Continue)
     }
 
     /// Share of the held-out samples that are told right; `None` when `control` wanted a pause.
     fn accuracy(&mut self, control: &mut dyn FnMut(&Progress) -> Control) -> Result<Option<f64>, TorchError> {
         self.network.set_training(false)?;
+        let began = thread::spent_s();
         let mut right = 0;
         for indices in self.samples.held_out.chunks(EVALUATE_ROWS) {
             {
@@ -251,6 +299,8 @@ impl<'a> Run<'a> {
                 return Ok(None);
             }
         }
+        let measured = &mut self.pace.measured;
+        (measured.0, measured.1) = (measured.0 + (thread::spent_s() - began) * place::slices(), measured.1 + 1);
         Ok(Some(right as f64 / self.samples.held_out.len() as f64))
     }
 
@@ -266,7 +316,7 @@ impl<'a> Run<'a> {
         Progress { step: self.position.step, steps: self.steps, loss: self.loss, core_s: self.core_s() }
     }
 
-    fn core_s(&self) -> f64 {
+    pub(crate) fn core_s(&self) -> f64 {
         self.earlier_s + (thread::spent_s() - self.started) * place::slices()
     }
 
@@ -300,7 +350,8 @@ impl<'a> Run<'a> {
         write(self.network.file_name(), &best)?;
         let _ = std::fs::remove_file(self.job.checkpoint);
         let (accuracy_before, held_out) = (self.position.before.unwrap_or(0.0), self.samples.held_out.len() as u64);
-        Ok(TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s: self.core_s() })
+        let epochs = self.position.course.len() as u32;
+        Ok(TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s: self.core_s(), epochs })
     }
 
     fn diverged(&self, what: &str) -> TorchError {
@@ -309,13 +360,31 @@ impl<'a> Run<'a> {
         TorchError::Diverged(format!("{what} became NaN or infinite at step {} of {}; {advice}", self.position.step, self.steps))
     }
 
+    /// For a microprofile: what was seen so far, and how many samples an epoch has.
+    pub(crate) fn seen(&self) -> (&Position, Pace, usize) {
+        (&self.position, self.pace, self.train.len())
+    }
+
+    /// For a microprofile: the base was measured already, and a checkpoint is of no use.
+    pub(crate) fn briefly(&mut self, before: Option<f64>) {
+        self.position.before = before;
+        self.next_checkpoint += A_LONG_TIME;
+    }
+
     fn scratch(&self) -> PathBuf {
         self.job.checkpoint.with_extension("scratch")
     }
 }
 
+/// Whether the last `patience` epochs were no better than the best before them.
+fn stale(course: &[f64], patience: u32) -> bool {
+    let Some((before, last)) = course.len().checked_sub(patience as usize).and_then(|at| course.split_at_checked(at)) else { return false };
+    let best = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    patience > 0 && !before.is_empty() && best(last) <= best(before)
+}
+
 fn optimizer(job: &TrainJob<'_>, network: &Network) -> Result<Optimizer, TorchError> {
-    Optimizer::new(rule(job.spec), job.train.learning_rate, network.parameters()?)
+    Optimizer::new(rule(job.spec), job.train.learning_rate, network.parameters(job.train.frozen)?)
 }
 
 fn begin(job: &TrainJob<'_>, device: Device) -> Result<(Network, Optimizer, Position), TorchError> {
@@ -334,4 +403,18 @@ fn resume(job: &TrainJob<'_>, saved: Checkpoint, device: Device) -> Result<Optio
     let optimizer = optimizer(job, &network)?;
     let fits = checkpoint::restore_state(&optimizer, &saved.state)?;
     Ok(fits.then_some((network, optimizer, saved.position)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_is_stale_when_no_late_epoch_beats_the_best_early_one() {
+        assert!(!stale(&[0.5, 0.5], 0));
+        assert!(!stale(&[0.5, 0.5], 2));
+        assert!(stale(&[0.5, 0.5, 0.4], 2));
+        assert!(!stale(&[0.5, 0.4, 0.6], 2));
+        assert!(!stale(&[], 1));
+    }
 }

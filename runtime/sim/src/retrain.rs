@@ -25,6 +25,8 @@ impl World<'_> {
         while let Some(wish) = self.trainers[index].machine.poll(self.now) {
             match wish {
                 RetrainingWish::Export { window } => self.export(index, window),
+                // Its retrainings come in one configuration.
+                RetrainingWish::Profile { .. } => self.trainers[index].machine.profiled(self.now, Err(String::new())),
                 RetrainingWish::Start { instance, window, resume } => self.start_training(index, instance, window, resume),
                 RetrainingWish::Pause { instance } => self.pause_training(index, instance),
                 RetrainingWish::Drained { instance } => self.training_drained(index, instance),

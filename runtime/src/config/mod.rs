@@ -105,6 +105,10 @@ pub struct RetrainingConfig {
     pub held_out_share: f64,
     /// Gain in held-out accuracy from which a version is published (0.0 = at least as good).
     pub min_gain: f64,
+    /// Share of the samples that a microprofile trains on; 0 = none: every window retrains as `train` says, for what it may bring.
+    pub microprofile_share: f64,
+    /// Epochs of a microprofile.
+    pub microprofile_epochs: u32,
     /// Seconds beyond the window's end for which a better model is still worth its gain.
     pub beyond_window_s: f64,
     /// Most samples kept per tenant; the oldest go.
@@ -127,6 +131,39 @@ pub struct RetrainingOverride {
     pub held_out_share: Option<f64>,
     /// See [`RetrainingConfig::min_gain`].
     pub min_gain: Option<f64>,
+    /// See [`RetrainingConfig::microprofile_share`].
+    pub microprofile_share: Option<f64>,
+    /// Ways to retrain, of which each window takes the one that is worth most; empty = the usual ones, made from `train`.
+    pub configurations: Vec<Effort>,
+}
+
+/// `[[tenants.retraining.configurations]]`: what differs from `[tenants.train]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Effort {
+    /// See [`TrainSpec::epochs`].
+    pub epochs: Option<u32>,
+    /// See [`TrainSpec::batch`].
+    pub batch: Option<u32>,
+    /// See [`TrainSpec::learning_rate`].
+    pub learning_rate: Option<f64>,
+    /// See [`TrainSpec::share`].
+    pub share: Option<f64>,
+    /// See [`TrainSpec::frozen`].
+    pub frozen: Option<f64>,
+}
+
+impl Effort {
+    fn of(&self, train: &TrainSpec) -> TrainSpec {
+        TrainSpec {
+            epochs: self.epochs.unwrap_or(train.epochs),
+            batch: self.batch.unwrap_or(train.batch),
+            learning_rate: self.learning_rate.unwrap_or(train.learning_rate),
+            share: self.share.unwrap_or(train.share),
+            frozen: self.frozen.unwrap_or(train.frozen),
+            ..train.clone()
+        }
+    }
 }
 
 /// `[[tenants]]`.
@@ -204,6 +241,8 @@ impl Default for RetrainingConfig {
             replay_share: 0.5,
             held_out_share: 0.2,
             min_gain: 0.0,
+            microprofile_share: 0.1,
+            microprofile_epochs: 4,
             beyond_window_s: 0.0,
             stored_samples: 20_000,
         }
@@ -245,7 +284,16 @@ impl Config {
             replay_share: own.replay_share.unwrap_or(base.replay_share),
             held_out_share: own.held_out_share.unwrap_or(base.held_out_share),
             min_gain: own.min_gain.unwrap_or(base.min_gain),
+            microprofile_share: own.microprofile_share.unwrap_or(base.microprofile_share),
             ..base.clone()
+        }
+    }
+
+    /// The ways in which a tenant's model may be retrained: its own, else the usual ones.
+    pub fn configurations_of(&self, tenant: &TenantConfig) -> Vec<TrainSpec> {
+        match &tenant.retraining.configurations[..] {
+            [] => migrator_machine::retraining::usual(&tenant.train),
+            own => own.iter().map(|effort| effort.of(&tenant.train)).collect(),
         }
     }
 }

@@ -54,6 +54,8 @@ static RETRAINING: &[Key] = &[
     may("replay_share", Num(0.0, 10.0)),
     may("held_out_share", Num(0.01, 0.5)),
     may("min_gain", Num(-1.0, 1.0)),
+    may("microprofile_share", Num(0.0, 1.0)),
+    may("microprofile_epochs", Int(1, 100)),
     may("beyond_window_s", Num(0.0, 86_400.0)),
     may("stored_samples", Int(2, 10_000_000)),
 ];
@@ -65,6 +67,8 @@ static OVERRIDE: &[Key] = &[
     may("replay_share", Num(0.0, 10.0)),
     may("held_out_share", Num(0.01, 0.5)),
     may("min_gain", Num(-1.0, 1.0)),
+    may("microprofile_share", Num(0.0, 1.0)),
+    may("configurations", Tables(EFFORT)),
 ];
 
 static TENANT: &[Key] = &[
@@ -103,5 +107,20 @@ static INPUT: &[Key] = &[
     must("shape", Ints(1, 8, 1, 1 << 20)),
 ];
 
-static TRAIN: &[Key] =
-    &[may("epochs", Int(1, 10_000)), may("batch", Int(1, 65_536)), may("learning_rate", Num(1e-9, 100.0)), may("seed", Int(0, i64::MAX))];
+static TRAIN: &[Key] = &[
+    may("epochs", Int(1, 10_000)),
+    may("batch", Int(1, 65_536)),
+    may("learning_rate", Num(1e-9, 100.0)),
+    may("seed", Int(0, i64::MAX)),
+    may("share", Num(0.001, 1.0)),
+    may("frozen", Num(0.0, 1.0)),
+    may("patience", Int(0, 10_000)),
+];
+
+static EFFORT: &[Key] = &[
+    may("epochs", Int(1, 10_000)),
+    may("batch", Int(1, 65_536)),
+    may("learning_rate", Num(1e-9, 100.0)),
+    may("share", Num(0.001, 1.0)),
+    may("frozen", Num(0.0, 1.0)),
+];

@@ -87,7 +87,7 @@ fn run(name: &str, job: TrainJob) -> anyhow::Result<Trained> {
                     bar.set_position(step);
                     bar.set_message(format!("loss {loss:.3}"));
                 }
-                FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s } => {
+                FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, .. } => {
                     bar.finish_and_clear();
                     return Ok(Trained { before: accuracy_before, after: accuracy_after, held_out, core_s });
                 }

@@ -16,7 +16,7 @@ use migrator_actors::view::View;
 use migrator_device::{Device, Gpu};
 use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
 use migrator_machine::migration::MigrationConfig;
-use migrator_machine::retraining::RetrainingConfig;
+use migrator_machine::retraining::{MicroprofileConfig, RetrainingConfig};
 use migrator_machine::tenant::{Dispatch, TenantConfig as Serving};
 use migrator_models::curve::CurvePoint;
 use migrator_models::store::Store;
@@ -238,6 +238,15 @@ impl Builder<'_> {
             min_samples: u64::from(how.min_samples),
             epochs: tenant.train.epochs,
             min_gain: how.min_gain,
+            configurations: if how.microprofile_share > 0.0 { self.config.configurations_of(tenant) } else { Vec::new() },
+            microprofile: MicroprofileConfig {
+                share: how.microprofile_share,
+                epochs: how.microprofile_epochs,
+                ..MicroprofileConfig::default()
+            },
+            window_s: how.window_s,
+            beyond_window_s: how.beyond_window_s,
+            cores: self.cores(),
             // Forward and backward cost about three times the forward pass alone.
             prior_core_s: 3.0 * self.measured[index].curve.core_ms(batch) / f64::from(batch) / 1000.0,
             ..RetrainingConfig::default()
@@ -245,8 +254,10 @@ impl Builder<'_> {
         let export =
             ExportSpec { max_samples: how.max_samples as usize, replay_share: how.replay_share, held_out_share: how.held_out_share };
         Ok(RetrainingActor::new(RetrainingParts {
+            id: TenantId(index as u16),
             name: tenant.name.clone(),
             spec: Arc::clone(spec),
+            launcher: Arc::clone(&self.launcher),
             train: tenant.train.clone(),
             config,
             export,
@@ -257,6 +268,12 @@ impl Builder<'_> {
             tenant: address,
             keep_versions: 5,
         }))
+    }
+
+    /// Cores of the device, or compute slices of all its GPUs: what the cost of a retraining is counted in.
+    fn cores(&self) -> f64 {
+        let slices = |gpu: &Gpu| gpu.catalog.profiles.iter().map(|profile| profile.compute_slices).max().unwrap_or(0);
+        self.gpus.iter().map(|gpu| f64::from(slices(gpu)) * gpu.cores_per_slice).sum()
     }
 
     /// What the measured curves tell policies that ask for more than the planner does.

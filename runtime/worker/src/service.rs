@@ -16,7 +16,7 @@ use crate::attach::{Attaching, Errand};
 use crate::executor::{Batch, Executors, STACK_BYTES};
 use crate::registry::{Load, Registry};
 use crate::sys;
-use crate::training::Training;
+use crate::training::{Training, Work};
 
 /// Bytes read ahead: header and head by one system call; a payload of tensors is read past this buffer.
 const READ_AHEAD: usize = 4096;
@@ -99,7 +99,11 @@ impl Service {
             }
             ToWorker::Train(job) => {
                 self.settled()?;
-                self.training.start(id, job)?;
+                self.training.start(id, Work::Train(job))?;
+            }
+            ToWorker::Microprofile(job) => {
+                self.settled()?;
+                self.training.start(id, Work::Microprofile(job))?;
             }
             ToWorker::Prepare => self.attaching.start(id, Errand::Prepare)?,
             ToWorker::Attach { visible, share } => {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use migrator_torch::{Control, Progress, TrainOutcome, train};
+use migrator_torch::{Control, Progress, TrainOutcome, microprofile, train};
+use migrator_wire::message::{Course, MicroprofileJob};
 use migrator_wire::{FromWorker, TrainJob};
 
 use crate::answer::{Answers, Failure, caught};
@@ -14,7 +15,14 @@ use crate::executor::STACK_BYTES;
 /// Time between two progress messages: often enough for a progress bar.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// The slot of the one retraining.
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Train(TrainJob),
+    Microprofile(MicroprofileJob),
+}
+
+/// The slot of the one retraining or microprofile.
 #[derive(Debug)]
 pub(crate) struct Training {
     answers: Arc<Answers>,
@@ -34,7 +42,7 @@ impl Training {
     }
 
     /// Starts a retraining; its answers go to `id`.
-    pub(crate) fn start(&mut self, id: u64, job: TrainJob) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self, id: u64, work: Work) -> Result<(), Failure> {
         let pause = Arc::new(AtomicBool::new(false));
         let mut current = lock(&self.current);
         if current.is_some() {
@@ -43,7 +51,7 @@ impl Training {
         let (answers, slot) = (Arc::clone(&self.answers), Arc::clone(&self.current));
         let asked = Arc::clone(&pause);
         let work = move || {
-            let result = caught(|| run(id, &job, &asked, &answers));
+            let result = caught(|| run(id, &work, &asked, &answers));
             // Before the answer: who starts the next one after it must not find this one still there.
             lock(&slot).take();
             answers.send_result(id, result);
@@ -81,7 +89,7 @@ fn lock(current: &Mutex<Option<Current>>) -> MutexGuard<'_, Option<Current>> {
     current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(id: u64, job: &TrainJob, pause: &AtomicBool, answers: &Answers) -> Result<FromWorker, Failure> {
+fn run(id: u64, work: &Work, pause: &AtomicBool, answers: &Answers) -> Result<FromWorker, Failure> {
     let mut meter = Meter::new(Instant::now());
     let mut control = |progress: &Progress| {
         if let Some(message) = meter.step(Instant::now(), progress) {
@@ -89,13 +97,34 @@ fn run(id: u64, job: &TrainJob, pause: &AtomicBool, answers: &Answers) -> Result
         }
         if pause.load(Ordering::Relaxed) { Control::Pause } else { Control::Continue }
     };
+    match work {
+        Work::Train(job) => train_on(job, &mut control),
+        Work::Microprofile(job) => profile_on(job, &mut control),
+    }
+}
+
+fn train_on(job: &TrainJob, control: &mut dyn FnMut(&Progress) -> Control) -> Result<FromWorker, Failure> {
     let TrainJob { spec, base, dataset, train: how, checkpoint, out } = job;
     let job = migrator_torch::TrainJob { spec, base: base.as_deref(), dataset, train: how, checkpoint, out };
-    Ok(match train(&job, &mut control)? {
-        TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s } => {
-            FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s }
+    Ok(match train(&job, control)? {
+        TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s, epochs } => {
+            FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, epochs }
         }
         TrainOutcome::Paused { step, steps } => FromWorker::Paused { step, steps },
+    })
+}
+
+fn profile_on(job: &MicroprofileJob, control: &mut dyn FnMut(&Progress) -> Control) -> Result<FromWorker, Failure> {
+    let MicroprofileJob { spec, base, dataset, tries, scratch } = job;
+    let job = migrator_torch::MicroprofileJob { spec, base: base.as_deref(), dataset, tries, scratch };
+    let Some(found) = microprofile(&job, control)? else { return Ok(FromWorker::Paused { step: 0, steps: 0 }) };
+    let course = |course: migrator_torch::Course| Course { accuracy: course.accuracy, samples: course.samples, sample_s: course.sample_s };
+    Ok(FromWorker::Microprofiled {
+        before: found.before,
+        held_out: found.held_out,
+        courses: found.courses.into_iter().map(course).collect(),
+        measure_s: found.measure_s,
+        core_s: found.core_s,
     })
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use migrator_models::data::{Sample, write};
 use migrator_models::{Architecture, ModelSpec, Source, TrainSpec};
+use migrator_wire::message::MicroprofileJob;
 use migrator_wire::{CallError, Exit, FailCode, FromWorker, ModelKey, SpawnOptions, ToWorker, TrainJob, Worker, WorkerExit, WorkerHandle};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -62,7 +63,7 @@ impl Bench {
         let (_, answers) = bench.worker.train(bench.job("v1", 20)).unwrap();
         let (progress, last) = drain(answers).await;
         assert!(progress > 0);
-        let Some(FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s }) = last else { panic!("{last:?}") };
+        let Some(FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, .. }) = last else { panic!("{last:?}") };
         assert_eq!((accuracy_before, held_out), (0.0, 120));
         assert!(accuracy_after > 0.85 && core_s > 0.0, "accuracy {accuracy_after} in {core_s} s");
         let loaded = bench.worker.call(load(&bench.path("v1")), vec![]).await.unwrap().0;
@@ -113,6 +114,19 @@ async fn ended(exit: WorkerExit) -> Exit {
 
 fn exists(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}/stat")).exists()
+}
+
+#[tokio::test]
+async fn a_microprofile_foretells_beside_what_else_the_worker_does() {
+    let bench = Bench::ready().await;
+    let tries = [0.0, 1.0].map(|frozen| TrainSpec { epochs: 2, share: 0.2, frozen, learning_rate: 0.01, ..TrainSpec::default() }).to_vec();
+    let base = Some(bench.path("v1"));
+    let job = MicroprofileJob { spec: spec(), base, dataset: bench.path("data"), tries, scratch: bench.path("scratch") };
+    let (_, answers) = bench.worker.microprofile(job).unwrap();
+    let (_, last) = drain(answers).await;
+    let Some(FromWorker::Microprofiled { before, held_out, courses, measure_s, core_s }) = last else { panic!("{last:?}") };
+    assert!(before > 0.85 && held_out == 120 && measure_s > 0.0 && core_s > 0.0);
+    assert!(courses.len() == 2 && courses.iter().all(|course| course.accuracy.len() == 2 && course.samples == 96 && course.sample_s > 0.0));
 }
 
 #[tokio::test]

@@ -163,6 +163,8 @@ impl CoordinatorMachine {
             let fits = speed > 0.0 && profile.memory_mib >= planning.retrain_memory_mib;
             if fits { status.core_s_left.max(0.0) / speed.max(1e-6) } else { f64::INFINITY }
         };
+        // A microprofile of the samples at hand knows better than what the last ones came to.
+        let foretold = status.foretold.map(|gain| accuracy + gain);
         // The longer ago the last one, the more the next one gains, whatever the last ones gained.
         let reach = status.reach.unwrap_or(accuracy + RECOVERY * (planning.prior_accuracy - accuracy));
         Some(RetrainingState {
@@ -171,7 +173,7 @@ impl CoordinatorMachine {
                 .iter()
                 .map(|gpu| gpu.catalog.profiles.iter().enumerate().map(|profile| seconds(gpu, profile)).collect())
                 .collect(),
-            accuracy_after: (accuracy + status.expected_gain).max(reach).clamp(accuracy, 1.0),
+            accuracy_after: foretold.unwrap_or((accuracy + status.expected_gain).max(reach)).clamp(accuracy, 1.0),
             restore_s: self.costs.load_s(tenant),
             memory_mib: planning.retrain_memory_mib,
         })

@@ -11,13 +11,19 @@ use super::types::{DiscardReason, RetrainingConfig, Trained};
 /// Why not.
 pub(super) fn judge(trained: &Trained, config: &RetrainingConfig) -> Result<(), DiscardReason> {
     let Trained { before, after, held_out, .. } = *trained;
-    let share = |value: f64| (0.0..=1.0).contains(&value);
-    if !share(before) || !share(after) || held_out == 0 {
-        return Err(DiscardReason::Unusable);
-    }
+    sound(trained)?;
     let variance = |p: f64| p * (1.0 - p) / held_out as f64;
     let needed = config.min_gain.max(config.noise_se * (variance(before) + variance(after)).sqrt());
     if after - before > needed { Ok(()) } else { Err(DiscardReason::NotBetter { before, after, needed }) }
+}
+
+/// Whether what a worker reports can be true.
+///
+/// # Errors
+/// [`DiscardReason::Unusable`].
+pub(super) fn sound(trained: &Trained) -> Result<(), DiscardReason> {
+    let share = |value: f64| (0.0..=1.0).contains(&value);
+    if share(trained.before) && share(trained.after) && trained.held_out > 0 { Ok(()) } else { Err(DiscardReason::Unusable) }
 }
 
 #[cfg(test)]

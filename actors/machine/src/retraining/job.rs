@@ -1,5 +1,9 @@
 //! The retraining of one window, and how the machine moves it along.
 
+use migrator_models::TrainSpec;
+
+use super::choice::{Choice, Stakes, choose};
+use super::gain::{Microprofile, Prospect};
 use super::types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingWish, Trained};
 use super::{HISTORY, RetrainingMachine};
 use crate::Time;
@@ -21,6 +25,12 @@ pub(super) struct Job {
     /// Workers lost.
     pub losses: u32,
     pub trained: Option<Trained>,
+    /// Whether the configurations were tried, or could not be.
+    pub profiled: bool,
+    pub tries: Vec<TrainSpec>,
+    /// The configuration chosen.
+    pub choice: Option<Choice>,
+    pub foretold: Option<Prospect>,
 }
 
 impl Job {
@@ -33,7 +43,9 @@ impl Job {
 
     /// Samples times epochs.
     pub fn work(&self, config: &RetrainingConfig) -> f64 {
-        self.samples as f64 * f64::from(config.epochs)
+        let chosen = self.choice.and_then(|choice| config.configurations.get(choice.index));
+        let passes = chosen.map_or(f64::from(config.epochs), |train| f64::from(train.epochs) * train.share);
+        self.samples as f64 * passes
     }
 
     /// Share of the steps done, in per cent.
@@ -68,6 +80,65 @@ impl RetrainingMachine {
     fn export(&mut self, now: Time) {
         self.outbox.push_back(RetrainingWish::Export { window: self.job.window });
         self.enter(RetrainingState::Exporting, Some(now + self.config.export));
+    }
+
+    /// The data set is written: it is tried what retraining on it would come to, or it waits for an instance.
+    pub(super) fn ready(&mut self, now: Time) {
+        let tries = if self.job.profiled { Vec::new() } else { self.gains.tries(self.job.window, self.job.samples) };
+        if tries.is_empty() {
+            self.enter(RetrainingState::Waiting, None);
+            self.start(now);
+        } else {
+            self.outbox.push_back(RetrainingWish::Profile { window: self.job.window, tries: tries.clone() });
+            self.job.tries = tries;
+            self.enter(RetrainingState::Profiling, Some(now + self.config.profile));
+        }
+    }
+
+    /// Chooses by what the tries came to; gives the window up when no configuration is worth its effort.
+    pub(super) fn choose(&mut self, now: Time, found: &Microprofile) {
+        self.gains.tried(self.job.window, &self.job.tries, found, self.job.samples);
+        // What was measured of the version in service is news as well.
+        self.validated = Some(found.before);
+        let prospects = self.gains.prospects().to_vec();
+        if prospects.iter().all(Option::is_none) {
+            self.enter(RetrainingState::Waiting, None);
+            return self.start(now);
+        }
+        // Laplace's rule: none wrong of few is not perfect.
+        let (held_out, right) = (found.held_out as f64, found.before * found.held_out as f64);
+        let likely = (right + 1.0) / (held_out + 2.0);
+        let variance = likely * (1.0 - likely) / held_out.max(1.0);
+        let needed = self.config.min_gain.max(self.config.noise_se * (2.0 * variance).sqrt());
+        let gone_s = now.since(self.window_began).as_secs_f64();
+        let stakes = Stakes {
+            before: found.before,
+            needed,
+            left_s: (self.config.window_s - gone_s).max(0.0) + self.config.beyond_window_s,
+            cores: self.config.cores,
+            price: found.before * self.config.busy / self.config.cores.max(1e-6),
+        };
+        self.job.choice = choose(&prospects, &stakes);
+        if self.job.choice.is_none() && !self.gains.tested() && 1.0 - found.before > needed {
+            // A few steps on a small sample may show nothing of what a whole retraining does: the first one puts that to the test.
+            self.job.choice = Some(Choice { index: 0, gain: self.config.prior_gain });
+        }
+        match self.job.choice {
+            Some(choice) => {
+                self.job.foretold = prospects.get(choice.index).copied().flatten();
+                self.enter(RetrainingState::Waiting, None);
+                self.start(now);
+            }
+            None => {
+                let best = prospects.iter().flatten().copied().max_by(|a, b| a.after.total_cmp(&b.after));
+                let (after, sd) = best.map_or((found.before, 0.0), |best| (best.after, best.sd));
+                self.gains.skipped();
+                let reason = DiscardReason::NotWorth { before: found.before, after, sd, needed };
+                self.note = reason.to_string();
+                self.discard(reason);
+                self.finish(now);
+            }
+        }
     }
 
     /// Whether its data set is written anew while its instance waits for it.
@@ -121,7 +192,7 @@ impl RetrainingMachine {
 
     pub(super) fn record(&mut self, trained: &Trained, published: Option<u32>) {
         let Trained { before, after, core_s, .. } = *trained;
-        self.history.push_back(RetrainingResult { window: self.job.window, before, after, published, core_s });
+        self.history.push_back(RetrainingResult { window: self.job.window, before, after, published, core_s, foretold: self.job.foretold });
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }

@@ -1,6 +1,9 @@
 //! One tenant's retraining, window after window.
 
+mod choice;
+mod curve;
 mod estimate;
+mod gain;
 mod gate;
 mod job;
 mod outlook;
@@ -10,8 +13,10 @@ mod types;
 
 use std::collections::VecDeque;
 
+use migrator_models::TrainSpec;
 use migrator_solver::InstanceId;
 
+pub use gain::{Course, Gains, Microprofile, MicroprofileConfig, Prospect, usual};
 pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish, Trained};
 
 use crate::Time;
@@ -27,6 +32,8 @@ pub struct RetrainingMachine {
     config: RetrainingConfig,
     state: RetrainingState,
     job: Job,
+    /// When the current window began.
+    window_began: Time,
     /// A window that began meanwhile.
     pending: Option<u64>,
     samples: u64,
@@ -36,6 +43,7 @@ pub struct RetrainingMachine {
     next: Option<InstanceId>,
     deadline: Option<Time>,
     estimate: Estimate,
+    gains: Gains,
     validated: Option<f64>,
     /// How the last window ended, in words.
     note: String,
@@ -53,9 +61,11 @@ impl RetrainingMachine {
     pub fn new(config: RetrainingConfig) -> RetrainingMachine {
         RetrainingMachine {
             estimate: Estimate::new(config.prior_gain, config.min_gain, config.prior_core_s),
+            gains: Gains::new(config.configurations.clone(), config.microprofile),
             config,
             state: RetrainingState::Idle,
             job: Job::default(),
+            window_began: Time(0),
             pending: None,
             samples: 0,
             instance: None,
@@ -78,6 +88,7 @@ impl RetrainingMachine {
         if !self.config.enabled {
             return;
         }
+        self.window_began = now;
         match self.state {
             RetrainingState::Idle | RetrainingState::Collecting => self.begin(now, window),
             RetrainingState::Waiting => {
@@ -110,10 +121,38 @@ impl RetrainingMachine {
             }
             (Ok(samples), None) => {
                 (self.job.samples, self.job.exported) = (samples, Some(now));
+                self.ready(now);
+            }
+        }
+    }
+
+    /// What the tries of [`RetrainingWish::Profile`] came to; or why not: then it is retrained as ever, for what that may bring.
+    pub fn profiled(&mut self, now: Time, result: Result<Microprofile, String>) {
+        if self.state != RetrainingState::Profiling {
+            return;
+        }
+        self.job.profiled = true;
+        match (result, self.pending) {
+            (_, Some(window)) => {
+                self.discard(DiscardReason::Superseded(window));
+                self.finish(now);
+            }
+            (Ok(found), None) => self.choose(now, &found),
+            (Err(_), None) => {
                 self.enter(RetrainingState::Waiting, None);
                 self.start(now);
             }
         }
+    }
+
+    /// The configuration that this window's retraining takes; `None` = the tenant's only one.
+    pub fn configuration(&self) -> Option<&TrainSpec> {
+        self.config.configurations.get(self.job.choice?.index)
+    }
+
+    /// What was foretold of this window's retraining.
+    pub fn foretold(&self) -> Option<Prospect> {
+        self.job.foretold
     }
 
     /// The migration admitted this retraining on an instance.
@@ -198,6 +237,9 @@ impl RetrainingMachine {
             self.leave();
         }
         self.estimate.took(trained.core_s, self.job.work(&self.config));
+        if let (Some(choice), Ok(())) = (self.job.choice, gate::sound(&trained)) {
+            self.gains.came(choice.index, trained.after, trained.core_s);
+        }
         self.job.trained = Some(trained);
         match gate::judge(&trained, &self.config) {
             Ok(()) => {
@@ -275,6 +317,7 @@ impl RetrainingMachine {
         }
         match (self.state, self.instance) {
             (RetrainingState::Exporting, _) => self.give_up(now, "the export took too long".to_owned()),
+            (RetrainingState::Profiling, _) => self.profiled(now, Err("it took too long".to_owned())),
             (RetrainingState::Publishing, _) => self.give_up(now, "the publication took too long".to_owned()),
             (RetrainingState::Swapping, _) => self.swapped(now, Err("it took too long".to_owned())),
             (RetrainingState::Pausing, _) => self.paused(now, self.job.step, self.job.steps),

@@ -1,6 +1,7 @@
 //! What others may know of a retraining, and what must always be true of it (R1 to R3).
 
 use super::RetrainingMachine;
+use super::gain::Prospect;
 use super::types::{RetrainingResult, RetrainingState, RetrainingStatus};
 use crate::invariant::{Invariant, Violation, demand};
 
@@ -9,11 +10,15 @@ impl RetrainingMachine {
     pub fn status(&self) -> RetrainingStatus {
         let job = &self.job;
         let due = matches!(self.state, RetrainingState::Waiting | RetrainingState::Paused) || self.computing() || self.renewing();
-        let left = self.estimate.left(job.work(&self.config), job.step, job.steps, job.core_s);
+        let left = match job.foretold.filter(|_| job.step == 0) {
+            Some(foretold) => foretold.core_s,
+            None => self.estimate.left(job.work(&self.config), job.step, job.steps, job.core_s),
+        };
         RetrainingStatus {
             due,
             core_s_left: if due { left } else { 0.0 },
             expected_gain: self.estimate.gain(),
+            foretold: job.choice.filter(|_| due).map(|choice| choice.gain),
             reach: self.estimate.reach(),
             validated: self.validated,
             begun: due && job.begun,
@@ -35,7 +40,13 @@ impl RetrainingMachine {
             RetrainingState::Idle => format!("idle ({})", self.note),
             RetrainingState::Collecting => format!("waiting for samples ({} of {})", self.samples, self.config.min_samples.max(1)),
             RetrainingState::Exporting => "exporting samples".to_owned(),
-            RetrainingState::Waiting => "waiting for an instance".to_owned(),
+            RetrainingState::Profiling => "trying configurations".to_owned(),
+            RetrainingState::Waiting => match self.job.foretold {
+                Some(Prospect { after, sd, core_s }) => {
+                    format!("waiting for an instance (accuracy {after:.3} ± {sd:.3} foretold, {core_s:.1} s of a core)")
+                }
+                None => "waiting for an instance".to_owned(),
+            },
             RetrainingState::Running => format!("running {percent} %"),
             RetrainingState::Pausing => format!("pausing at {percent} %"),
             RetrainingState::Paused => format!("paused at {percent} %"),
@@ -58,7 +69,10 @@ impl RetrainingMachine {
         let worse = |result: &&RetrainingResult| result.published.is_some() && result.after - result.before <= self.config.min_gain;
         let worse = self.history.iter().find(worse);
         demand(&mut found, Invariant::PublishesOnlyBetter, worse.is_none(), || format!("{worse:?}"));
-        let busy = matches!(state, RetrainingState::Exporting | RetrainingState::Publishing | RetrainingState::Swapping);
+        let busy = matches!(
+            state,
+            RetrainingState::Exporting | RetrainingState::Profiling | RetrainingState::Publishing | RetrainingState::Swapping
+        );
         let wakes = !(busy || self.computing()) || self.deadline.is_some();
         demand(&mut found, Invariant::RetrainingWakeUp, wakes, || format!("{state:?} without a deadline"));
         found

@@ -221,11 +221,88 @@ fn exports_publications_and_swaps_end_by_themselves() {
     assert_eq!((machine.state(), machine.status().validated), (RetrainingState::Idle, None));
 }
 
+fn choosing() -> RetrainingMachine {
+    let configurations = usual(&TrainSpec::default());
+    let mut machine = RetrainingMachine::new(RetrainingConfig { configurations, cores: 2.0, ..RetrainingConfig::default() });
+    machine.samples(s(0), 100);
+    machine.window_started(s(0), 0);
+    polled(&mut machine);
+    machine.exported(s(1), Ok(1000));
+    machine
+}
+
+/// Both kinds of [`usual`] configurations come to these accuracies after each epoch.
+fn tried(before: f64, accuracy: [f64; 4]) -> Microprofile {
+    let course = Course { accuracy: accuracy.to_vec(), samples: 100, sample_s: 0.001 };
+    Microprofile { before, held_out: 400, courses: vec![course; 2], measure_s: 0.05, core_s: 1.0 }
+}
+
+#[test]
+fn a_window_that_promises_much_is_retrained_as_foretold() {
+    let mut machine = choosing();
+    assert!(matches!(&polled(&mut machine)[..], [RetrainingWish::Profile { window: 0, tries }] if tries.len() == 2));
+    assert!(!machine.status().due, "an instance would be of no use yet");
+    machine.profiled(s(2), Ok(tried(0.5, [0.6, 0.66, 0.7, 0.72])));
+    let (status, foretold) = (machine.status(), machine.foretold().unwrap());
+    assert!(status.due && status.foretold.is_some_and(|gain| gain > 0.2) && status.core_s_left == foretold.core_s);
+    assert_eq!(machine.configuration().map(|train| train.frozen), Some(0.0));
+    machine.placed(s(3), HERE);
+    assert_eq!(polled(&mut machine), [RetrainingWish::Start { instance: HERE, window: 0, resume: false }]);
+    machine.trained(s(9), better());
+    machine.published(s(10), Ok(2));
+    assert_eq!(machine.history().next().unwrap().foretold, Some(foretold));
+}
+
+#[test]
+fn a_window_without_drift_is_not_retrained_once_the_foretelling_is_known_to_be_right() {
+    let mut machine = choosing();
+    for window in 0..6 {
+        let at = s(200 * window);
+        polled(&mut machine);
+        machine.profiled(at, Ok(tried(0.9, [0.9, 0.9, 0.9, 0.9])));
+        if machine.state() == RetrainingState::Idle {
+            let wishes = polled(&mut machine);
+            assert!(matches!(wishes[..], [RetrainingWish::Discard { reason: DiscardReason::NotWorth { .. }, .. }]), "{wishes:?}");
+            assert!(machine.text().contains("not worth it"));
+            return;
+        }
+        machine.placed(at, HERE);
+        machine.trained(at, Trained { before: 0.9, after: 0.9, held_out: 400, core_s: 5.0 });
+        machine.take_away(at, HERE);
+        machine.window_started(s(200 * (window + 1)), window + 1);
+        machine.exported(s(200 * (window + 1)), Ok(1000));
+    }
+    panic!("six windows in a row were worth it");
+}
+
+#[test]
+fn without_a_microprofile_it_is_retrained_as_ever() {
+    for result in [Err("no worker".to_owned()), Ok(tried(0.5, [f64::NAN; 4]))] {
+        let mut machine = choosing();
+        machine.profiled(s(2), result);
+        assert_eq!((machine.state(), machine.status().foretold, machine.configuration()), (RetrainingState::Waiting, None, None));
+    }
+    let mut machine = choosing();
+    machine.handle_timeout(machine.timeout().unwrap());
+    assert_eq!(machine.state(), RetrainingState::Waiting);
+}
+
+#[test]
+fn a_newer_window_supersedes_a_microprofile() {
+    let mut machine = choosing();
+    polled(&mut machine);
+    machine.window_started(s(200), 1);
+    machine.profiled(s(201), Ok(tried(0.5, [0.6; 4])));
+    let superseded = RetrainingWish::Discard { window: 0, reason: DiscardReason::Superseded(1) };
+    assert_eq!(polled(&mut machine), [superseded, RetrainingWish::Export { window: 1 }]);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Window,
     Samples(u64),
     Exported(bool),
+    Profiled(bool, f64),
     Placed(u64),
     TakeAway(u64),
     Lost(u64),
@@ -243,6 +320,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::Window),
         (0u64..200).prop_map(Event::Samples),
         any::<bool>().prop_map(Event::Exported),
+        (any::<bool>(), 0.0..1.0).prop_map(|(good, accuracy)| Event::Profiled(good, accuracy)),
         (1u64..4).prop_map(Event::Placed),
         (1u64..4).prop_map(Event::TakeAway),
         (1u64..4).prop_map(Event::Lost),
@@ -262,14 +340,16 @@ fn said<T>(good: bool, value: T) -> Result<T, String> {
 
 proptest! {
     #[test]
-    fn invariants_hold_after_every_event_and_every_drain_is_answered(events in prop::collection::vec(event(), 1..150)) {
-        let mut machine = RetrainingMachine::new(RetrainingConfig::default());
+    fn invariants_hold_after_every_event_and_every_drain_is_answered(choosy in any::<bool>(), events in prop::collection::vec(event(), 1..150)) {
+        let configurations = if choosy { usual(&TrainSpec::default()) } else { Vec::new() };
+        let mut machine = RetrainingMachine::new(RetrainingConfig { configurations, ..RetrainingConfig::default() });
         let (mut now, mut window, mut asked) = (s(0), 0, std::collections::BTreeSet::new());
         for event in events {
             match event {
                 Event::Window => { machine.window_started(now, window); window += 1; }
                 Event::Samples(count) => machine.samples(now, count),
                 Event::Exported(good) => machine.exported(now, said(good, 100)),
+                Event::Profiled(good, accuracy) => machine.profiled(now, said(good, tried(accuracy, [0.3, 0.4, 0.5, 0.6]))),
                 Event::Placed(id) => machine.placed(now, InstanceId(id)),
                 Event::TakeAway(id) => { asked.insert(InstanceId(id)); machine.take_away(now, InstanceId(id)); }
                 Event::Lost(id) => machine.instance_lost(now, InstanceId(id)),

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use migrator_models::TrainSpec;
 use migrator_solver::InstanceId;
 use serde::{Deserialize, Serialize};
+
+use super::gain::{MicroprofileConfig, Prospect};
 
 /// When a retraining is worth it and how long its parts may take.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,21 @@ pub struct RetrainingConfig {
     pub prior_gain: f64,
     /// CPU seconds per sample and epoch before the first run told.
     pub prior_core_s: f64,
+    /// Ways to retrain, one of which is chosen for each window by what microprofiles foretell; none = always the same way, for
+    /// `epochs`, with a gain that is not foretold.
+    pub configurations: Vec<TrainSpec>,
+    /// How they are tried.
+    pub microprofile: MicroprofileConfig,
+    /// Length of a window, seconds: until its end a better version is worth its gain.
+    pub window_s: f64,
+    /// Seconds beyond it for which it is worth it as well.
+    pub beyond_window_s: f64,
+    /// Cores that the tenants and their retrainings share.
+    pub cores: f64,
+    /// Share of those cores that requests are taken to need: what a retraining takes from the rest costs nobody.
+    pub busy: f64,
+    /// Longest microprofile.
+    pub profile: Duration,
     /// A data set older than this is written anew when the retraining gets its instance: there are newer samples by then.
     pub fresh: Duration,
     /// Longest export.
@@ -47,6 +65,13 @@ impl Default for RetrainingConfig {
             noise_se: 1.0,
             prior_gain: 0.05,
             prior_core_s: 0.01,
+            configurations: Vec::new(),
+            microprofile: MicroprofileConfig::default(),
+            window_s: 200.0,
+            beyond_window_s: 0.0,
+            cores: 1.0,
+            busy: 0.5,
+            profile: Duration::from_secs(60),
             fresh: Duration::from_secs(5),
             export: Duration::from_secs(60),
             stall: Duration::from_secs(120),
@@ -67,6 +92,8 @@ pub enum RetrainingState {
     Collecting,
     /// The data set is being written.
     Exporting,
+    /// The configurations are tried briefly.
+    Profiling,
     /// Ready to run, without an instance.
     Waiting,
     /// Training.
@@ -91,7 +118,14 @@ pub enum RetrainingWish {
         /// The window.
         window: u64,
     },
-    /// Train on this instance, from the checkpoint when `resume`; then `progress`…, `trained`, `paused` or `failed`.
+    /// Try these on the window's data set, then `profiled`.
+    Profile {
+        /// The window.
+        window: u64,
+        /// How each try trains.
+        tries: Vec<TrainSpec>,
+    },
+    /// Train on this instance, as [`super::RetrainingMachine::configuration`] says, from the checkpoint when `resume`; then `progress`…, `trained`, `paused` or `failed`.
     Start {
         /// Where.
         instance: InstanceId,
@@ -154,6 +188,18 @@ pub enum DiscardReason {
     /// Accuracies that are no numbers between 0 and 1, or nothing held out.
     #[error("the validation gave no usable accuracies")]
     Unusable,
+    /// No configuration is foretold to bring more than the noise and its effort.
+    #[error("not worth it: {before:.3} now, at most {after:.3} ± {sd:.3} foretold, {needed:.3} more needed")]
+    NotWorth {
+        /// Accuracy of the version in service.
+        before: f64,
+        /// Highest accuracy foretold.
+        after: f64,
+        /// Its standard deviation.
+        sd: f64,
+        /// Gain that would be published.
+        needed: f64,
+    },
     /// A newer window began before it was placed.
     #[error("superseded by window {0}")]
     Superseded(u64),
@@ -188,6 +234,8 @@ pub struct RetrainingResult {
     pub published: Option<u32>,
     /// CPU seconds it took.
     pub core_s: f64,
+    /// What was foretold of it.
+    pub foretold: Option<Prospect>,
 }
 
 /// What the coordinator wants to know of a tenant's retraining.
@@ -199,6 +247,9 @@ pub struct RetrainingStatus {
     pub core_s_left: f64,
     /// Gain of accuracy to hope for, whatever `reach` says.
     pub expected_gain: f64,
+    /// Gain that the chosen configuration is foretold to bring, what is not published counting as none; then `expected_gain` and
+    /// `reach` do not matter.
+    pub foretold: Option<f64>,
     /// Accuracy that the last retrainings came to, in service or not.
     pub reach: Option<f64>,
     /// Accuracy after the last retraining that was published, at its validation.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod infer;
+mod microprofile;
 mod refuse;
 mod retrain;
 mod task;

@@ -113,5 +113,5 @@ impl Job {
 }
 
 pub fn epochs(epochs: u32, learning_rate: f64) -> TrainSpec {
-    TrainSpec { epochs, learning_rate, batch: 16, seed: 7 }
+    TrainSpec { epochs, learning_rate, batch: 16, seed: 7, patience: 0, ..TrainSpec::default() }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::frame::FrameError;
-use crate::message::{FailCode, FromWorker, ToWorker, TrainJob};
+use crate::message::{FailCode, FromWorker, MicroprofileJob, ToWorker, TrainJob};
 use link::Link;
 
 mod exit;
@@ -179,6 +179,14 @@ impl WorkerHandle {
     /// The worker is gone ([`CallError::WorkerLost`]) or the queue is full ([`CallError::QueueFull`]).
     pub fn train(&self, job: TrainJob) -> Result<(u64, mpsc::Receiver<FromWorker>), CallError> {
         self.inner.link.stream(&ToWorker::Train(job))
+    }
+
+    /// Starts a microprofile; like [`WorkerHandle::train`].
+    ///
+    /// # Errors
+    /// As [`WorkerHandle::train`].
+    pub fn microprofile(&self, job: MicroprofileJob) -> Result<(u64, mpsc::Receiver<FromWorker>), CallError> {
+        self.inner.link.stream(&ToWorker::Microprofile(job))
     }
 
     /// Lets the worker finish what is in flight and exit; kills it after `deadline`. Returns how it ended.

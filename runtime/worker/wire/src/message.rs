@@ -6,7 +6,7 @@ use migrator_models::{ModelSpec, TrainSpec};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides must have the same.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// File descriptor of the worker's end of the socket pair.
 pub const WORKER_FD: i32 = 3;
@@ -70,6 +70,9 @@ pub enum ToWorker {
     /// Fine-tune (or train from scratch when `base` is none). Answers: [`FromWorker::Progress`]…, then
     /// [`FromWorker::Trained`] or [`FromWorker::Paused`].
     Train(TrainJob),
+    /// Try configurations briefly (Ekya's microprofiling). Answers: [`FromWorker::Progress`]…, then [`FromWorker::Microprofiled`], or
+    /// [`FromWorker::Paused`] with step 0 when it was asked to pause: nothing of it is kept.
+    Microprofile(MicroprofileJob),
     /// Write a checkpoint and stop; the `Train` of that id answers [`FromWorker::Paused`]. Answer: [`FromWorker::Done`].
     Pause {
         /// Frame id of the `Train`.
@@ -95,6 +98,33 @@ pub struct TrainJob {
     pub checkpoint: PathBuf,
     /// Folder to write the new weights (and tokenizer) into; it exists and is empty.
     pub out: PathBuf,
+}
+
+/// A microprofile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MicroprofileJob {
+    /// The model.
+    #[serde(with = "as_json")]
+    pub spec: ModelSpec,
+    /// Version folder to start from; `None` = random weights from the seed.
+    pub base: Option<PathBuf>,
+    /// Data set file (`migrator_models::data`).
+    pub dataset: PathBuf,
+    /// How each try trains: few epochs on a small share.
+    pub tries: Vec<TrainSpec>,
+    /// A path that may be written and removed.
+    pub scratch: PathBuf,
+}
+
+/// What one try of a microprofile came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Course {
+    /// Held-out accuracy after each epoch; none when the weights became NaN or infinite.
+    pub accuracy: Vec<f64>,
+    /// Samples in an epoch.
+    pub samples: u64,
+    /// CPU seconds to train on one sample once; on an attached instance seconds times its compute slices.
+    pub sample_s: f64,
 }
 
 /// Worker to server.
@@ -160,6 +190,21 @@ pub enum FromWorker {
         /// Held-out samples.
         held_out: u64,
         /// CPU seconds spent, over all pauses; on an attached instance seconds times its compute slices.
+        core_s: f64,
+        /// Epochs trained.
+        epochs: u32,
+    },
+    /// A microprofile is over.
+    Microprofiled {
+        /// Accuracy of the base on the held-out samples, 0..1; 0 when there is no base.
+        before: f64,
+        /// Held-out samples.
+        held_out: u64,
+        /// One per try, in their order.
+        courses: Vec<Course>,
+        /// CPU seconds to measure the accuracy once; on an attached instance seconds times its compute slices.
+        measure_s: f64,
+        /// CPU seconds that all of it took, likewise.
         core_s: f64,
     },
     /// A retraining is checkpointed and stopped.

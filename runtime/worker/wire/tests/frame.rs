@@ -8,7 +8,7 @@ use migrator_models::{Architecture, ModelSpec, Source, TrainSpec};
 use migrator_wire::frame::blocking::{self, ALIGN};
 use migrator_wire::frame::stream::{self, Rope};
 use migrator_wire::frame::{HEADER_LEN, Header, Kind, MAX_HEAD_LEN, MAX_PAYLOAD_LEN};
-use migrator_wire::message::Moved;
+use migrator_wire::message::{Course, MicroprofileJob, Moved};
 use migrator_wire::{FailCode, FrameError, FromWorker, ModelKey, ToWorker, TrainJob};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -42,6 +42,11 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
             let (dataset, checkpoint, out) = (path.clone(), path.clone(), path);
             ToWorker::Train(TrainJob { spec: spec("m".into()), base, dataset, train, checkpoint, out })
         }),
+        ("[a-z/]{0,20}", vec(any::<u64>(), 0..4)).prop_map(|(path, seeds)| {
+            let path = PathBuf::from(path);
+            let tries = seeds.into_iter().map(|seed| TrainSpec { seed, ..TrainSpec::default() }).collect();
+            ToWorker::Microprofile(MicroprofileJob { spec: spec("m".into()), base: None, dataset: path.clone(), tries, scratch: path })
+        }),
         any::<u64>().prop_map(|train| ToWorker::Pause { train }),
         Just(ToWorker::Shutdown),
     ]
@@ -50,6 +55,10 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
 fn from_worker() -> impl Strategy<Value = FromWorker> {
     prop_oneof![
         (any::<u32>(), any::<u32>()).prop_map(|(rows, compute_us)| FromWorker::Inferred { rows, compute_us }),
+        (0.0..1.0, any::<u64>(), vec((vec(0.0..1.0, 0..5), any::<u64>(), 0.0..1.0), 0..3)).prop_map(|(before, held_out, courses)| {
+            let courses = courses.into_iter().map(|(accuracy, samples, sample_s)| Course { accuracy, samples, sample_s }).collect();
+            FromWorker::Microprofiled { before, held_out, courses, measure_s: before, core_s: before }
+        }),
         (any::<u64>(), any::<u64>(), -1e9f32..1e9, 0.0..1e9).prop_map(|(step, steps, loss, core_s)| FromWorker::Progress {
             step,
             steps,
