@@ -75,7 +75,7 @@ pub enum Defect {
         instance: InstanceId,
     },
     /// (A8) A task is of a known tenant.
-    #[error("A8: GPU {gpu}: {task:?} is of an unknown tenant")]
+    #[error("A8: GPU {gpu}: {task} is of an unknown tenant")]
     UnknownTenant {
         /// Index of the GPU.
         gpu: usize,
@@ -83,13 +83,13 @@ pub enum Defect {
         task: Task,
     },
     /// (A9) A tenant retrains on one instance at most.
-    #[error("A9: {task:?} is allocated more than once")]
+    #[error("A9: {task} is allocated more than once")]
     RetrainingTwice {
         /// The task.
         task: Task,
     },
     /// (A10) A retraining that is placed anew is due.
-    #[error("A10: GPU {gpu}: {task:?} is not due")]
+    #[error("A10: GPU {gpu}: {task} is not due")]
     RetrainingNotDue {
         /// Index of the GPU.
         gpu: usize,
@@ -97,7 +97,7 @@ pub enum Defect {
         task: Task,
     },
     /// (A11) A task that is placed anew fits the profile.
-    #[error("A11: GPU {gpu}: {task:?} does not fit {site:?}")]
+    #[error("A11: GPU {gpu}: {task} does not fit {site:?}")]
     DoesNotFit {
         /// Index of the GPU.
         gpu: usize,

@@ -1,5 +1,7 @@
 //! The snapshot that a plan is made for.
 
+use std::fmt;
+
 use migrator_mig::{Catalog, ProfileId, Site};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,16 @@ pub struct Task {
     pub tenant: TenantId,
     /// Which.
     pub kind: TaskKind,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            TaskKind::Inference => "inference",
+            TaskKind::Retraining => "retraining",
+        };
+        write!(f, "{kind} of tenant {}", self.tenant.index())
+    }
 }
 
 impl Task {

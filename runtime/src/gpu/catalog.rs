@@ -41,18 +41,13 @@ pub(super) fn list() -> String {
 /// One board and its profiles.
 pub(super) fn describe(board: &Board) -> String {
     let mut text = format!(
-        "{}: {} MiB, {} SMs, compute capability {}; {} compute and {} memory slices, at most {} instances\n",
-        board.name,
-        board.memory_mib,
-        board.multiprocessors,
-        board.compute_capability,
-        board.compute_slices,
-        board.memory_slices,
-        board.instances
+        "{}: {} MiB, {} SMs, compute capability {}; ",
+        board.name, board.memory_mib, board.multiprocessors, board.compute_capability
     );
     if board.profiles.is_empty() {
         return text + "no MIG: served as one instance\n";
     }
+    text += &format!("{} compute and {} memory slices, at most {} instances\n", board.compute_slices, board.memory_slices, board.instances);
     text += if board.resetless { "the MIG mode switches without a reset\n" } else { "switching the MIG mode takes a reset of the GPU\n" };
     text += &format!(
         "\n{:<16} {:>3} {:>6} {:>10} {:>4} {:>4} {:>4} {:>4} {:>5} {:>4} {:>4}  planned  starts\n",

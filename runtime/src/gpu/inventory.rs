@@ -40,7 +40,8 @@ pub(super) fn state(found: &[Found]) -> String {
         let sites: Vec<String> = gpu.instances.iter().map(site).collect();
         let partition = match (&gpu.mig, sites.is_empty()) {
             (Some(mode), true) if mode.on => "empty".to_owned(),
-            (_, true) => format!("not cut up, MIG is {}", mode(gpu)),
+            (None, true) => "not cut up, it has no MIG".to_owned(),
+            (Some(_), true) => format!("not cut up, MIG is {}", mode(gpu)),
             _ => sites.join(" "),
         };
         text += &format!("GPU {} ({}): {partition}\n", gpu.index, gpu.product);

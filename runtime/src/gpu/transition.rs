@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 use migrator_mig::{Board, Catalog};
 use migrator_solver::explain::{self, TimedStep};
 use migrator_solver::{
-    Allocation, Generation, GpuModel, GpuPlan, GpuState, InstanceId, InstanceState, Plan, Problem, Scenario, Task, TenantId, TenantState,
-    TransitionCosts, audit, schedule,
+    Allocation, Generation, GpuModel, GpuPlan, GpuState, InstanceId, InstanceState, Plan, Problem, RetrainingState, Scenario, Task,
+    TenantId, TenantState, TransitionCosts, audit, schedule,
 };
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::simulate::curve::Library;
 
 /// Seconds assumed to start a worker and to load its model.
 const LOAD_S: f64 = 3.0;
+/// Seconds that a retraining is taken to last still; the steps do not depend on it.
+const RETRAINING_S: f64 = 30.0;
 
 /// A transition from one written partition to another.
 pub(super) struct Asked {
@@ -39,6 +41,9 @@ impl Asked {
                 tenants.push(name.clone());
             }
         }
+        let retrains = |name: &String| {
+            before.iter().chain(&after).filter_map(|written| written.task.as_ref()).any(|(of, retraining)| of == name && *retraining)
+        };
         let (create_s, destroy_s) = seconds(&catalog)?;
         let instance = |(index, written): (usize, &Written)| InstanceState {
             id: InstanceId(index as u64 + 1),
@@ -55,7 +60,7 @@ impl Asked {
         };
         let plan = Plan { generation: Generation(1), gpus: vec![GpuPlan { allocations: after.iter().map(allocation).collect() }] };
         let problem = Problem {
-            tenants: tenants.iter().map(|name| tenant(name, &catalog)).collect(),
+            tenants: tenants.iter().map(|name| tenant(name, &catalog, retrains(name))).collect(),
             models: vec![GpuModel { catalog, create_s, destroy_s }],
             gpus: vec![GpuState { model: 0, instances }],
             window_left_s: 60.0,
@@ -115,7 +120,13 @@ fn task(tenants: &[String], written: &Written) -> Option<Task> {
 }
 
 /// A tenant of whom nothing is known but its name: what it gets done is proportional to compute slices.
-fn tenant(name: &str, catalog: &Catalog) -> TenantState {
+fn tenant(name: &str, catalog: &Catalog, retrains: bool) -> TenantState {
+    let due = || RetrainingState {
+        seconds_left: vec![vec![RETRAINING_S; catalog.profiles.len()]],
+        accuracy_after: 1.0,
+        restore_s: LOAD_S,
+        memory_mib: 0,
+    };
     let rate = catalog.profiles.iter().map(|profile| f64::from(profile.compute_slices));
     TenantState {
         name: name.to_owned(),
@@ -126,7 +137,7 @@ fn tenant(name: &str, catalog: &Catalog) -> TenantState {
         backlog: 0.0,
         accuracy: 1.0,
         load_s: LOAD_S,
-        retraining: None,
+        retraining: retrains.then(due),
         floor_rps: 0.0,
     }
 }
@@ -155,6 +166,8 @@ mod tests {
         let text = asked("7g@0=vision", "4g@0=vision 3g@4=text").unwrap().text();
         assert!(text.contains("destroy #1 7g@0") && text.contains("create 4g@0") && text.contains("admit text"), "{text}");
         assert_eq!(asked("4g@0=vision", "4g@0=vision").unwrap().text(), "nothing to do\n");
+        let text = asked("4g@0=vision 3g@4=text/retraining", "4g@0=vision 2g@4=text/retraining").unwrap().text();
+        assert!(text.contains("create 2g@4"), "{text}");
     }
 
     #[test]
