@@ -34,7 +34,7 @@ impl Rounds {
     /// Requests arrive together, leave as a batch, and are answered when the next round begins; gives the rows dispatched.
     fn round(&mut self) -> u32 {
         for _ in 0..BATCH {
-            self.machine.request(self.now, Request { id: RequestId(self.next), rows: 1, arrived: self.now, timeout: None });
+            self.machine.request(self.now, Request { id: RequestId(self.next), rows: 1, arrived: self.now, timeout: None, priority: 0 });
             self.next += 1;
         }
         let mut dispatched = 0;

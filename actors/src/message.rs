@@ -18,6 +18,8 @@ pub struct Infer {
     pub arrived: Instant,
     /// The client's own bound, when it is tighter than the SLO: past it the answer is worth nothing and is shed.
     pub timeout: Option<Duration>,
+    /// 0 and 1 = most urgent; each step above leaves it half of the queue and of the time to wait.
+    pub priority: u32,
 }
 
 /// The answer to [`Infer`].

@@ -101,7 +101,7 @@ async fn feed(front: Arc<dyn TenantFront>, arrivals_ms: Vec<u64>, start: Instant
         let arrived = start + Duration::from_millis(at);
         sleep_until(arrived).await;
         settle(&device).await;
-        answers.push(actix::spawn(front.infer(Infer { inputs: vec![row.clone()], rows: 1, arrived, timeout: None })));
+        answers.push(actix::spawn(front.infer(Infer { inputs: vec![row.clone()], rows: 1, arrived, timeout: None, priority: 0 })));
     }
     let (mut served, mut right) = (0, 0);
     for answer in answers {

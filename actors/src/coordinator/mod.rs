@@ -9,7 +9,7 @@ use actix::prelude::*;
 use migrator_device::Gpu;
 use migrator_machine::coordinator::{CoordinatorConfig, TenantTick, Tick};
 use migrator_machine::{CoordinatorMachine, CoordinatorWish, Time};
-use migrator_solver::{Facts, Generation, InstanceState, Plan, Planner, Policy, Problem, SolveOptions, policy};
+use migrator_solver::{Facts, Generation, InstanceState, Plan, Planner, Policy, Problem, SolveOptions, TenantId, policy};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -260,6 +260,28 @@ async fn look(tenants: Vec<TenantActors>, migration: Addr<MigrationActor>) -> Re
         seen.push((tenant.await?, retraining.await?));
     }
     Ok(Seen { tenants: seen, inventory: inventory.await? })
+}
+
+/// Plans for a tenant differently from the next solve on.
+#[derive(Clone, Copy, Debug, PartialEq, Message)]
+#[rtype(result = "()")]
+pub struct Retune {
+    /// Its number.
+    pub tenant: TenantId,
+    /// Its SLO, milliseconds.
+    pub slo_ms: f64,
+    /// Worth of its good answers.
+    pub weight: f64,
+    /// Fewest requests/s it keeps.
+    pub floor_rps: f64,
+}
+
+impl Handler<Retune> for CoordinatorActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Retune, _: &mut Self::Context) {
+        self.machine.retune(message.tenant.index(), message.slo_ms, message.weight, message.floor_rps);
+    }
 }
 
 /// No further plans: the server is going down.

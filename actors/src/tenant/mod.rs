@@ -7,6 +7,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use actix::prelude::*;
 use migrator_machine::TenantMachine;
@@ -192,7 +193,7 @@ impl Handler<Infer> for TenantActor {
         let (reply, answer) = oneshot::channel();
         let arrived = self.clock.at(message.arrived);
         self.pending.insert(id, Pending { inputs: message.inputs, arrived, reply });
-        let request = Request { id, rows: message.rows, arrived, timeout: message.timeout };
+        let request = Request { id, rows: message.rows, arrived, timeout: message.timeout, priority: message.priority };
         self.machine.request(self.clock.now(), request);
         self.pump(ctx);
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(InferError::Failed("the tenant stopped".to_owned()))) })
@@ -230,6 +231,28 @@ impl Handler<Collect> for TenantActor {
         self.meter.second(&telemetry, &totals, accuracy);
         self.pump(ctx);
         Collected { telemetry, totals, accuracy, version: self.version }
+    }
+}
+
+/// Is served so from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Message)]
+#[rtype(result = "()")]
+pub struct Retune {
+    /// SLO.
+    pub slo: Duration,
+    /// How long after its arrival a request is still answered, late; `None` = it is shed.
+    pub patience: Option<Duration>,
+    /// Most requests that wait.
+    pub queue_limit: usize,
+}
+
+impl Handler<Retune> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Retune, _: &mut Self::Context) {
+        let Retune { slo, patience, queue_limit } = message;
+        self.machine.retune(slo, patience, queue_limit);
+        tracing::info!(tenant = %self.name, ?slo, ?patience, queue_limit, "served otherwise from now on");
     }
 }
 

@@ -146,7 +146,7 @@ impl World<'_> {
         let sequence = tenant.number() & ((1 << SEQUENCE) - 1);
         let id = RequestId(now.0 << SEQUENCE | sequence);
         self.record.arrived(index);
-        tenant.machine.request(now, Request { id, rows: 1, arrived: now, timeout: None });
+        tenant.machine.request(now, Request { id, rows: 1, arrived: now, timeout: None, priority: 0 });
         self.pump_tenant(index);
     }
 

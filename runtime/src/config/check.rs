@@ -4,11 +4,13 @@ use migrator_models::{Architecture, Source as ModelSource};
 
 use super::source::{ConfigErrors, Source};
 use super::{Compute, Config, DeviceConfig, DeviceKind, TenantConfig};
+use crate::http::key;
 
 /// Adds every disagreement.
 pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErrors) {
     let mut found: Vec<(String, String)> = Vec::new();
     ports(config, &mut found);
+    keys(config, &mut found);
     policy(config, &mut found);
     device(&config.device, &mut found);
     for (index, tenant) in config.tenants.iter().enumerate() {
@@ -17,6 +19,26 @@ pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErr
         model(index, tenant, &mut found);
     }
     errors.0.extend(found.into_iter().map(|(key, message)| source.at(&key, message)));
+}
+
+fn keys(config: &Config, found: &mut Vec<(String, String)>) {
+    for (index, key) in config.server.keys.iter().enumerate() {
+        let at = format!("server.keys[{index}]");
+        if key::parse_hash(&key.sha256).is_none() {
+            found.push((format!("{at}.sha256"), "must be the SHA-256 of a key: 64 hexadecimal digits".to_owned()));
+        }
+        for tenant in key.tenants.iter().filter(|name| !config.tenants.iter().any(|tenant| tenant.name == **name)) {
+            found.push((format!("{at}.tenants"), format!("{tenant:?} is no tenant")));
+        }
+    }
+    for (index, tenant) in config.tenants.iter().enumerate() {
+        if tenant.burst.is_some() && tenant.rate_rps.is_none() {
+            found.push((format!("tenants[{index}].burst"), "needs rate_rps".to_owned()));
+        }
+        if tenant.patience_ms.is_some_and(|patience| patience < tenant.slo_ms) {
+            found.push((format!("tenants[{index}].patience_ms"), format!("must be at least slo_ms, which is {}", tenant.slo_ms)));
+        }
+    }
 }
 
 fn policy(config: &Config, found: &mut Vec<(String, String)>) {
@@ -62,7 +84,12 @@ fn device(device: &DeviceConfig, found: &mut Vec<(String, String)>) {
 
 fn ports(config: &Config, found: &mut Vec<(String, String)>) {
     let server = &config.server;
-    let ports = [("http_port", server.http_port), ("metrics_port", server.metrics_port), ("grpc_port", server.grpc_port)];
+    let ports = [
+        ("http_port", server.http_port),
+        ("metrics_port", server.metrics_port),
+        ("grpc_port", server.grpc_port),
+        ("admin_port", server.admin_port.unwrap_or(0)),
+    ];
     for (index, (key, port)) in ports.iter().enumerate() {
         if let Some((other, _)) = ports[..index].iter().find(|(_, taken)| taken == port && *port != 0) {
             found.push((format!("server.{key}"), format!("must differ from server.{other}, which is {port}; 0 picks a free one")));

@@ -19,6 +19,8 @@ use migrator_solver::PolicyName;
 use migrator_solver::forecast::ForecastName;
 use serde::{Deserialize, Serialize};
 
+use crate::http::key::Scope;
+
 pub use device::{Compute, DeviceConfig, DeviceKind, Enforcement};
 pub use explain::{Explanation, explain};
 pub use source::{ConfigError, ConfigErrors};
@@ -55,12 +57,51 @@ pub struct ServerConfig {
     pub metrics_port: u16,
     /// Port of the inference protocol over gRPC; 0 = a free one.
     pub grpc_port: u16,
+    /// Port of what only administrators may do; 0 = a free one, none = it is at `http_port` too.
+    pub admin_port: Option<u16>,
     /// Largest request body, MiB.
     pub max_body_mib: u32,
+    /// Most connections over HTTP at once.
+    pub max_connections: u32,
+    /// Seconds that a connection over HTTP may be idle between requests.
+    pub idle_s: f64,
+    /// Seconds between a signal to stop and draining, in which the server says that it is not ready and goes on answering.
+    pub leave_s: f64,
+    /// Whether every answer leaves a line in the log.
+    pub access_log: bool,
+    /// TLS on all ports but that of the metrics.
+    pub tls: Option<TlsConfig>,
+    /// Who may ask for what; without any, everybody for everything.
+    pub keys: Vec<KeyConfig>,
     /// Seconds that requests in flight get after a signal to stop.
     pub drain_s: f64,
     /// Folder of the model store, the samples and the checkpoints.
     pub state_dir: PathBuf,
+}
+
+/// `[server.tls]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// File of the certificate and those that vouch for it, PEM.
+    pub certificate: PathBuf,
+    /// File of its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[[server.keys]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// Its name, for the log.
+    pub name: String,
+    /// SHA-256 of the key, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Whom it is for; empty = every tenant.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// What it is for.
+    pub scopes: Vec<Scope>,
 }
 
 /// `[planner]`.
@@ -183,6 +224,18 @@ pub struct TenantConfig {
     /// Most requests waiting.
     #[serde(default = "queue")]
     pub queue: u32,
+    /// How long after its arrival a request is still answered, late, when it cannot be in time, milliseconds; none = it is shed.
+    #[serde(default)]
+    pub patience_ms: Option<f64>,
+    /// Most requests a second; none = as many as can be answered.
+    #[serde(default)]
+    pub rate_rps: Option<f64>,
+    /// Requests at once that the rate allows after a pause; none = one second's.
+    #[serde(default)]
+    pub burst: Option<u32>,
+    /// Most requests without an answer.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
     /// What differs from `[retraining]`.
     #[serde(default)]
     pub retraining: RetrainingOverride,
@@ -208,7 +261,14 @@ impl Default for ServerConfig {
             http_port: 8000,
             metrics_port: 8002,
             grpc_port: 8001,
+            admin_port: None,
             max_body_mib: 64,
+            max_connections: 16_384,
+            idle_s: 75.0,
+            leave_s: 0.0,
+            access_log: false,
+            tls: None,
+            keys: Vec::new(),
             drain_s: 10.0,
             state_dir: PathBuf::from("state"),
         }

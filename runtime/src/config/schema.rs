@@ -16,9 +16,25 @@ static SERVER: &[Key] = &[
     may("http_port", Int(0, 65535)),
     may("metrics_port", Int(0, 65535)),
     may("grpc_port", Int(0, 65535)),
+    may("admin_port", Int(0, 65535)),
     may("max_body_mib", Int(1, 1024)),
+    may("max_connections", Int(16, 1_000_000)),
+    may("idle_s", Num(1.0, 3600.0)),
+    may("leave_s", Num(0.0, 600.0)),
+    may("access_log", Bool),
+    may("tls", Kind::Table(TLS)),
+    may("keys", Tables(KEY)),
     may("drain_s", Num(0.0, 600.0)),
     may("state_dir", Text),
+];
+
+static TLS: &[Key] = &[must("certificate", Text), must("key", Text)];
+
+static KEY: &[Key] = &[
+    must("name", Kind::Name),
+    must("sha256", Text),
+    may("tenants", Kind::List(&Kind::Name)),
+    must("scopes", Kind::List(&Choice(&["inference", "samples", "admin"]))),
 ];
 
 static DEVICE: &[Key] = &[
@@ -77,6 +93,10 @@ static TENANT: &[Key] = &[
     may("weight", Num(0.001, 1000.0)),
     may("floor_rps", Num(0.0, 1e6)),
     may("queue", Int(1, 1_000_000)),
+    may("patience_ms", Num(1.0, 600_000.0)),
+    may("rate_rps", Num(0.001, 1e6)),
+    may("burst", Int(1, 1_000_000)),
+    may("concurrency", Int(1, 1_000_000)),
     may("retraining", Kind::Table(OVERRIDE)),
     must("model", Kind::Table(MODEL)),
     may("train", Kind::Table(TRAIN)),

@@ -32,7 +32,7 @@ pub(super) async fn infer(
 }
 
 async fn answer(asked: &Asked<'_>, message: ModelInferRequest) -> Result<ModelInferResponse, ApiError> {
-    asked.open()?;
+    let _permit = asked.enter()?;
     let (tenant, model) = (asked.tenant, message.model_name.clone());
     let spec = tenant.front.spec();
     let mut request = parse(spec, &tenant.inputs, message).map_err(ApiError::bad_request)?;

@@ -9,14 +9,18 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use futures::{Stream, StreamExt};
 use migrator_protocol::grpc_inference_service_server::GrpcInferenceServiceServer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataValue;
@@ -31,6 +35,10 @@ use service::Service;
 const STREAMS: u32 = 1024;
 /// Largest headers of a call, bytes.
 const HEADERS: u32 = 16 << 10;
+/// Longest that a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at once.
+const HANDSHAKES: usize = 256;
 /// A connection is asked for a sign of life this often, and closed when none comes for the second time.
 const ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 
@@ -56,7 +64,7 @@ impl Running {
 ///
 /// # Errors
 /// When the address cannot be bound; the message names it.
-pub fn start(state: Arc<AppState>, host: &str, port: u16) -> std::io::Result<Running> {
+pub fn start(state: Arc<AppState>, host: &str, port: u16, tls: Option<rustls::ServerConfig>) -> std::io::Result<Running> {
     let cannot = |error: std::io::Error| crate::http::cannot_listen(host, port, &error);
     let listener = std::net::TcpListener::bind((host, port)).map_err(cannot)?;
     listener.set_nonblocking(true)?;
@@ -83,11 +91,25 @@ pub fn start(state: Arc<AppState>, host: &str, port: u16) -> std::io::Result<Run
         let until = async move {
             let _ = stopped.await;
         };
-        if let Err(error) = server.serve_with_incoming_shutdown(incoming, until).await {
+        let served = match tls {
+            None => server.serve_with_incoming_shutdown(incoming, until).await,
+            Some(tls) => server.serve_with_incoming_shutdown(secured(incoming, tls), until).await,
+        };
+        if let Err(error) = served {
             tracing::error!(%error, "the gRPC front ended");
         }
     });
     Ok(Running { address, stop, ended, runtime })
+}
+
+/// Connections after their handshakes, which wait for each other only beyond so many; those that fail are dropped.
+fn secured(incoming: TcpListenerStream, tls: rustls::ServerConfig) -> impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let handshakes = incoming.map(move |stream| {
+        let acceptor = acceptor.clone();
+        async move { tokio::time::timeout(HANDSHAKE, acceptor.accept(stream?)).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) }
+    });
+    handshakes.buffer_unordered(HANDSHAKES).filter_map(|secured| async { secured.ok().map(Ok) })
 }
 
 /// The same refusal as over HTTP, in gRPC's codes.

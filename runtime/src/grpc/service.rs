@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{infer, status};
+use crate::http::key::Scope;
 use crate::http::model::{BACKEND, EXTENSIONS, PLATFORM};
 use crate::http::setting::Logging;
 use crate::http::trace::Changes;
@@ -30,6 +31,13 @@ type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status
 const AHEAD: usize = 64;
 
 impl Service {
+    /// Whether the caller's key is for this; a model's name means its tenant.
+    fn allow<T>(&self, request: &Request<T>, scope: Scope, model: Option<&str>) -> Result<(), Status> {
+        let sent = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let tenant = model.map(|name| self.0.tenant(name).map_or(name, |(name, _)| name));
+        self.0.keys.load().check(sent, scope, tenant).map_err(status)
+    }
+
     fn model(&self, name: &str, version: &str) -> Result<(&str, &Tenant), Status> {
         self.0.version(name, Some(version).filter(|version| !version.is_empty())).map_err(status)
     }
@@ -48,6 +56,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+        self.allow(&request, Scope::Inference, Some(&request.get_ref().name))?;
         let ModelReadyRequest { name, version } = request.into_inner();
         let version = Some(version.as_str()).filter(|version| !version.is_empty());
         Ok(Response::new(ModelReadyResponse { ready: self.0.check_model_ready(&name, version).is_ok() }))
@@ -60,6 +69,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Answer<ModelMetadataResponse> {
+        self.allow(&request, Scope::Inference, Some(&request.get_ref().name))?;
         let ModelMetadataRequest { name, version } = request.into_inner();
         let (_, tenant) = self.model(&name, &version)?;
         let tensor = |spec: &TensorSpec| TensorMetadata {
@@ -77,6 +87,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+        self.allow(&request, Scope::Inference, Some(&request.get_ref().model_name))?;
         let arrived = Instant::now();
         let (metadata, _, message) = request.into_parts();
         let traceparent = metadata.get("traceparent").and_then(|value| value.to_str().ok());
@@ -85,11 +96,14 @@ impl GrpcInferenceService for Service {
 
     async fn model_stream_infer(&self, request: Request<Streaming<ModelInferRequest>>) -> Answer<Answers> {
         let state = Arc::clone(&self.0);
+        let sent = request.metadata().get("authorization").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let answers = request.into_inner().map(move |message| {
-            let (state, arrived) = (Arc::clone(&state), Instant::now());
+            let (state, sent, arrived) = (Arc::clone(&state), sent.clone(), Instant::now());
             async move {
                 let message = message?;
                 let id = message.id.clone();
+                let tenant = state.tenant(&message.model_name).map_or(message.model_name.as_str(), |(name, _)| name);
+                state.keys.load().check(sent.as_deref(), Scope::Inference, Some(tenant)).map_err(status)?;
                 Ok(match infer::infer(&state, arrived, None, message).await {
                     Ok(answer) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) },
                     // The id tells the client which of its requests this is about.
@@ -104,6 +118,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {
+        self.allow(&request, Scope::Inference, Some(&request.get_ref().name))?;
         let ModelConfigRequest { name, version } = request.into_inner();
         let (_, tenant) = self.model(&name, &version)?;
         let (spec, output) = (tenant.front.spec(), tenant.front.spec().output());
@@ -125,6 +140,11 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_statistics(&self, request: Request<ModelStatisticsRequest>) -> Answer<ModelStatisticsResponse> {
+        let (scope, name) = match request.get_ref().name.as_str() {
+            "" => (Scope::Admin, None),
+            name => (Scope::Inference, Some(name)),
+        };
+        self.allow(&request, scope, name)?;
         let ModelStatisticsRequest { name, version } = request.into_inner();
         let model_stats = if name.is_empty() {
             self.0.tenants.iter().map(|(name, tenant)| statistics(name, tenant)).collect()
@@ -136,6 +156,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn repository_index(&self, request: Request<RepositoryIndexRequest>) -> Answer<RepositoryIndexResponse> {
+        self.allow(&request, Scope::Admin, None)?;
         let request = request.into_inner();
         unnamed(&request.repository_name)?;
         let entry = |entry: repository::Entry| ModelIndex {
@@ -148,6 +169,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn repository_model_load(&self, request: Request<RepositoryModelLoadRequest>) -> Answer<RepositoryModelLoadResponse> {
+        self.allow(&request, Scope::Admin, None)?;
         let request = request.into_inner();
         unnamed(&request.repository_name)?;
         repository::check_load(request.parameters.keys()).map_err(status)?;
@@ -156,6 +178,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn repository_model_unload(&self, request: Request<RepositoryModelUnloadRequest>) -> Answer<RepositoryModelUnloadResponse> {
+        self.allow(&request, Scope::Admin, None)?;
         let request = request.into_inner();
         unnamed(&request.repository_name)?;
         self.0.unload(&request.model_name).map_err(status)?;
@@ -163,6 +186,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Answer<TraceSettingResponse> {
+        self.allow(&request, Scope::Admin, None)?;
         let TraceSettingRequest { settings, model_name } = request.into_inner();
         let tenant = if model_name.is_empty() { None } else { Some(self.0.tenant(&model_name).map_err(status)?.0) };
         let changes: Changes = settings.into_iter().map(|(key, value)| (key, Some(value.value).filter(|v| !v.is_empty()))).collect();
@@ -175,6 +199,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn log_settings(&self, request: Request<LogSettingsRequest>) -> Answer<LogSettingsResponse> {
+        self.allow(&request, Scope::Admin, None)?;
         use log_settings_request::setting_value::ParameterChoice as Given;
         let given = request.into_inner().settings.into_iter().map(|(key, value)| {
             let value = match value.parameter_choice {

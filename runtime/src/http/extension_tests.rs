@@ -4,7 +4,9 @@ use actix_web::http::StatusCode;
 use actix_web::test::TestRequest;
 use serde_json::{Value, json};
 
+use super::Door;
 use super::codec::Codec;
+use super::limit::Quota;
 use super::statistic;
 use super::tests::{Front, GOOD, Got, floats, front};
 
@@ -168,4 +170,82 @@ async fn raw_tensors_still_reach_the_tenant_as_they_are() {
     let got = front.send(request.set_payload(floats(&[1.0, 2.0, 3.0]))).await;
     assert_eq!(got.status, StatusCode::OK);
     assert_eq!(front.fakes["a"].seen.lock().unwrap()[0].inputs[0], floats(&[1.0, 2.0, 3.0]));
+}
+
+fn keyed() -> Front {
+    use sha2::{Digest, Sha256};
+
+    use super::key::{Key, Keys, Scope};
+    let front = front();
+    let key = |name: &str, tenants: &[&str], scopes: &[Scope]| {
+        let tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
+        Key { name: name.to_owned(), sha256: Sha256::digest(name.as_bytes()).into(), tenants, scopes: scopes.to_vec() }
+    };
+    let own = key("own", &["a"], &[Scope::Inference]);
+    front.state.set_keys(Keys(vec![own, key("feeder", &[], &[Scope::Samples]), key("root", &[], &[Scope::Admin])]));
+    front
+}
+
+#[actix_web::test]
+async fn with_keys_every_request_needs_one_that_is_for_it() {
+    let front = keyed();
+    for (method, path, key, status) in [
+        ("GET", "/v2/health/live", "", 200),
+        ("GET", "/v2", "", 200),
+        ("POST", "/v2/models/a/infer", "", 401),
+        ("POST", "/v2/models/a/infer", "wrong", 401),
+        ("POST", "/v2/models/a/infer", "own", 200),
+        ("POST", "/v2/models/digits/infer", "own", 200),
+        ("POST", "/v2/models/text/infer", "own", 403),
+        ("POST", "/v2/models/a/infer", "feeder", 403),
+        ("POST", "/v2/models/a/infer", "root", 200),
+        ("POST", "/v2/m%6fdels/a/infer", "own", 403),
+        ("GET", "/v2/models/a/stats", "own", 200),
+        ("GET", "/v2/models/stats", "own", 403),
+        ("GET", "/v2/models/stats", "root", 200),
+        ("POST", "/v2/repository/models/a/unload", "own", 403),
+        ("GET", "/v1/plan", "own", 403),
+        ("GET", "/v1/plan", "root", 200),
+        ("GET", "/nope", "own", 403),
+        ("GET", "/nope", "root", 404),
+    ] {
+        let request = TestRequest::default().method(method.parse().unwrap()).uri(path).set_payload(GOOD);
+        let got = front.send(request.insert_header(("authorization", format!("Bearer {key}")))).await;
+        assert_eq!(got.status.as_u16(), status, "{method} {path} with {key:?}: {:?}", got.body);
+        assert_eq!(got.header("www-authenticate"), if status == 401 { "Bearer" } else { "" });
+    }
+}
+
+#[actix_web::test]
+async fn administration_may_have_a_port_of_its_own() {
+    let mut front = front();
+    front.door = Door::Public;
+    assert_eq!(front.get("/v1/plan").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(front.post("/v2/repository/models/a/unload", "").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(front.infer("a", GOOD).await.status, StatusCode::OK);
+    front.door = Door::Admin;
+    assert_eq!(front.get("/v1/plan").await.status, StatusCode::OK);
+    assert_eq!(front.infer("a", GOOD).await.status, StatusCode::OK);
+}
+
+#[actix_web::test]
+async fn a_tenant_over_its_quota_is_told_429_and_the_others_are_not() {
+    let front = front();
+    front.state.set_quota("a", Quota { rate_rps: Some(0.001), burst: Some(2), ..Quota::default() });
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(front.infer("a", GOOD).await.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429, 429]);
+    let got = front.infer("a", GOOD).await;
+    assert!(got.header("retry-after").parse::<u64>().unwrap() > 900 && got.error().starts_with("tenant \"a\" is over its quota"));
+    assert_eq!(front.infer("twin-1", GOOD).await.status, StatusCode::OK);
+}
+
+#[actix_web::test]
+async fn a_leaving_server_says_so_and_goes_on_answering() {
+    let front = front();
+    front.state.leave();
+    assert_eq!(front.get("/v2/models/a/ready").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(front.infer("a", GOOD).await.status, StatusCode::OK);
 }

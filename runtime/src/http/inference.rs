@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::codec::Codec;
 use super::error::ApiError;
+use super::limit::Permit;
 use super::request::InferRequest;
 use super::response::Answer;
 use super::trace::Stages;
@@ -30,15 +31,15 @@ pub(crate) struct Asked<'s> {
 }
 
 impl Asked<'_> {
-    /// Whether its requests are taken at all now.
+    /// Lets a request in, if the tenant's are taken at all now and its quota allows.
     ///
     /// # Errors
-    /// 503 while the server drains, 404 while the model is unloaded.
-    pub fn open(&self) -> Result<(), ApiError> {
+    /// 503 while the server drains, 404 while the model is unloaded, 429 beyond the quota.
+    pub fn enter(&self) -> Result<Permit<'_>, ApiError> {
         if self.state.draining() {
             return Err(ApiError::draining());
         }
-        if self.tenant.unloaded.load(Ordering::Relaxed) { Err(ApiError::unloaded(self.name)) } else { Ok(()) }
+        if self.tenant.unloaded.load(Ordering::Relaxed) { Err(ApiError::unloaded(self.name)) } else { self.tenant.gate.enter(self.name) }
     }
 
     /// Has the tenant answer; takes the request's tensors.
@@ -48,7 +49,8 @@ impl Asked<'_> {
     pub async fn answer(&self, request: &mut InferRequest) -> Result<Inferred, ApiError> {
         let parsed = self.arrived.elapsed();
         let inputs = std::mem::take(&mut request.inputs);
-        let infer = Infer { inputs, rows: request.rows, arrived: self.arrived, timeout: request.timeout };
+        let priority = u32::try_from(request.priority).unwrap_or(u32::MAX);
+        let infer = Infer { inputs, rows: request.rows, arrived: self.arrived, timeout: request.timeout, priority };
         let inferred = self.tenant.front.infer(infer).await?;
         if self.state.trace.due(self.name) {
             let stages = Stages {
@@ -88,7 +90,7 @@ pub(super) async fn infer(state: web::Data<AppState>, http: HttpRequest, payload
 }
 
 async fn answer(asked: &Asked<'_>, http: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
-    asked.open()?;
+    let _permit = asked.enter()?;
     let tenant = asked.tenant;
     let body = body::read(http, payload, asked.state.limits.max_body).await?;
     let spec = tenant.front.spec();

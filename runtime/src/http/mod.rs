@@ -10,8 +10,11 @@ mod codec;
 mod error;
 #[cfg(test)]
 mod extension_tests;
+mod guard;
 pub(crate) mod inference;
 mod input;
+pub mod key;
+pub mod limit;
 pub mod metrics;
 pub(crate) mod model;
 #[cfg(test)]
@@ -36,9 +39,12 @@ pub(crate) mod trace;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleError};
 use migrator_actors::statistic::Counts;
@@ -47,6 +53,8 @@ use migrator_models::{ModelSpec, TensorSpec};
 use tokio::sync::{Semaphore, watch};
 
 pub use error::ApiError;
+use key::Keys;
+use limit::{Gate, Quota};
 
 /// What the front knows of a tenant.
 pub trait TenantFront: Send + Sync {
@@ -73,8 +81,13 @@ pub struct AppState {
     pub(crate) tenants: BTreeMap<String, Tenant>,
     view: watch::Receiver<Arc<View>>,
     draining: Arc<AtomicBool>,
+    leaving: AtomicBool,
     pub(crate) limits: Limits,
     pub(crate) trace: trace::Trace,
+    /// Who may ask for what.
+    pub(crate) keys: ArcSwap<Keys>,
+    /// Whether every answer leaves a line in the log.
+    pub(crate) access_log: bool,
     /// One what-if at a time.
     what_if: Arc<Semaphore>,
 }
@@ -88,11 +101,42 @@ pub struct Limits {
     pub workers: usize,
     /// Seconds that connections get to finish when the server stops.
     pub drain_s: u64,
+    /// Connections at once, all threads together; more wait to be accepted.
+    pub connections: usize,
+    /// Seconds that a connection may be idle between requests.
+    pub idle_s: u64,
+}
+
+/// Seconds that the headers of a request may take to arrive.
+const HEADERS_S: u64 = 5;
+
+/// Who comes in by a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Everybody: there is no other.
+    Both,
+    /// Tenants' clients.
+    Public,
+    /// Administrators, and everybody else.
+    Admin,
+}
+
+/// Where and how to listen.
+#[derive(Clone)]
+pub struct Listen<'a> {
+    /// Address.
+    pub host: &'a str,
+    /// Port; 0 = a free one.
+    pub port: u16,
+    /// Who comes in there.
+    pub door: Door,
+    /// TLS, where there is any.
+    pub tls: Option<rustls::ServerConfig>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_body: 64 << 20, workers: 2, drain_s: 10 }
+        Limits { max_body: 64 << 20, workers: 2, drain_s: 10, connections: 16_384, idle_s: 75 }
     }
 }
 
@@ -103,6 +147,8 @@ pub(crate) struct Tenant {
     pub output: String,
     /// Whether its requests are refused by a client's wish.
     pub unloaded: AtomicBool,
+    /// Its quota.
+    pub gate: Gate,
 }
 
 impl AppState {
@@ -115,10 +161,48 @@ impl AppState {
     ) -> AppState {
         let resolve = |front: Arc<dyn TenantFront>| {
             let (inputs, output) = (front.spec().inputs(), front.spec().output().name);
-            Tenant { inputs, output, front, unloaded: AtomicBool::new(false) }
+            Tenant { inputs, output, front, unloaded: AtomicBool::new(false), gate: Gate::default() }
         };
         let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
-        AppState { tenants, view, draining, limits, trace: trace::Trace::default(), what_if: Arc::new(Semaphore::new(1)) }
+        AppState {
+            tenants,
+            view,
+            draining,
+            leaving: AtomicBool::new(false),
+            limits,
+            trace: trace::Trace::default(),
+            keys: ArcSwap::default(),
+            access_log: false,
+            what_if: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// With a line in the log for every answer.
+    pub fn log_access(mut self, on: bool) -> AppState {
+        self.access_log = on;
+        self
+    }
+
+    /// Goes by these keys from now on.
+    pub fn set_keys(&self, keys: Keys) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Goes by this quota of a tenant from now on.
+    pub fn set_quota(&self, tenant: &str, quota: Quota) {
+        if let Some(tenant) = self.tenants.get(tenant) {
+            tenant.gate.set(quota);
+        }
+    }
+
+    /// Says "not ready" from now on, and goes on answering: whoever sends requests here gets time to notice.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was told to [`leave`](AppState::leave), or drains.
+    pub(crate) fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.draining()
     }
 
     /// The tenant that a name in a URL means: a tenant's name, or the name of a model that one tenant only serves.
@@ -156,12 +240,23 @@ fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
 ///
 /// # Errors
 /// When the address cannot be bound; the message names it.
-pub fn start(state: Arc<AppState>, host: &str, port: u16) -> std::io::Result<(Server, u16)> {
-    let workers = state.limits.workers.max(1);
-    let drain_s = state.limits.drain_s;
-    let state = web::Data::from(state);
-    let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(route::routes)).workers(workers).disable_signals();
-    let server = server.shutdown_timeout(drain_s).bind((host, port)).map_err(|e| cannot_listen(host, port, &e))?;
+pub fn start(state: Arc<AppState>, listen: Listen<'_>) -> std::io::Result<(Server, u16)> {
+    let Listen { host, port, door, tls } = listen;
+    let limits = state.limits;
+    let (state, door) = (web::Data::from(state), web::Data::new(door));
+    let app = move || App::new().app_data(state.clone()).app_data(door.clone()).wrap(from_fn(guard::pass)).configure(route::routes);
+    let server = HttpServer::new(app)
+        .workers(limits.workers.max(1))
+        .disable_signals()
+        .shutdown_timeout(limits.drain_s)
+        .max_connections(limits.connections.div_ceil(limits.workers.max(1)))
+        .keep_alive(Duration::from_secs(limits.idle_s))
+        .client_request_timeout(Duration::from_secs(HEADERS_S));
+    let server = match tls {
+        None => server.bind((host, port)),
+        Some(tls) => server.bind_rustls_0_23((host, port), tls),
+    };
+    let server = server.map_err(|e| cannot_listen(host, port, &e))?;
     let port = server.addrs().first().map_or(port, std::net::SocketAddr::port);
     Ok((server.run(), port))
 }

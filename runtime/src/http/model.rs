@@ -36,7 +36,7 @@ impl AppState {
     /// # Errors
     /// 503 with those that are not.
     pub(crate) fn check_ready(&self) -> Result<(), ApiError> {
-        if self.draining() {
+        if self.leaving() {
             return Err(ApiError::draining());
         }
         let serves = |tenant: &Tenant| tenant.front.ready() || tenant.unloaded.load(Ordering::Relaxed);
@@ -50,7 +50,7 @@ impl AppState {
     /// 404 for an unknown or unloaded one, 503 for one that is not served yet.
     pub(crate) fn check_model_ready(&self, name: &str, version: Option<&str>) -> Result<(), ApiError> {
         let (name, tenant) = self.version(name, version)?;
-        match (self.draining(), tenant.unloaded.load(Ordering::Relaxed), tenant.front.ready()) {
+        match (self.leaving(), tenant.unloaded.load(Ordering::Relaxed), tenant.front.ready()) {
             (true, ..) => Err(ApiError::draining()),
             (_, true, _) => Err(ApiError::unloaded(name)),
             (.., true) => Ok(()),

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use actix_web::body::to_bytes;
-use actix_web::dev::{Service, ServiceResponse};
+use actix_web::dev::Service;
 use actix_web::http::{Method, StatusCode};
 use actix_web::test::{TestRequest, init_service};
 use bytes::Bytes;
@@ -101,6 +101,7 @@ fn mixed() -> Source {
 pub(super) struct Front {
     pub fakes: BTreeMap<String, Arc<Fake>>,
     pub state: web::Data<AppState>,
+    pub door: Door,
     view: watch::Sender<Arc<View>>,
     draining: Arc<AtomicBool>,
 }
@@ -122,9 +123,9 @@ pub(super) fn front() -> Front {
     let tenants = fakes.iter().map(|(name, fake)| (name.clone(), Arc::clone(fake) as Arc<dyn TenantFront>)).collect();
     let (view, receiver) = watch::channel(Arc::new(View::default()));
     let draining = Arc::new(AtomicBool::new(false));
-    let limits = Limits { max_body: 1 << 20, workers: 1, drain_s: 1 };
+    let limits = Limits { max_body: 1 << 20, workers: 1, drain_s: 1, ..Limits::default() };
     let state = web::Data::new(AppState::new(tenants, receiver, Arc::clone(&draining), limits));
-    Front { fakes, state, view, draining }
+    Front { fakes, state, door: Door::Both, view, draining }
 }
 
 pub(super) struct Got {
@@ -150,8 +151,11 @@ impl Got {
 
 impl Front {
     pub async fn send(&self, request: TestRequest) -> Got {
-        let app = init_service(App::new().app_data(self.state.clone()).configure(route::routes)).await;
-        let response: ServiceResponse = app.call(request.to_request()).await.unwrap();
+        let app = init_service(
+            App::new().app_data(self.state.clone()).app_data(web::Data::new(self.door)).wrap(from_fn(guard::pass)).configure(route::routes),
+        )
+        .await;
+        let response = app.call(request.to_request()).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         Got { status, headers, body: to_bytes(response.into_body()).await.unwrap() }
     }
@@ -527,7 +531,7 @@ async fn a_port_of_0_is_replaced_by_a_free_one() {
 #[actix_web::test]
 async fn an_oversized_body_over_a_connection_is_answered_and_the_server_lives() {
     let state = front().state.into_inner();
-    let (server, port) = start(state, "127.0.0.1", 0).unwrap();
+    let (server, port) = start(state, Listen { host: "127.0.0.1", port: 0, door: Door::Both, tls: None }).unwrap();
     let stop = server.handle();
     let running = actix_web::rt::spawn(server);
     let (client, url) = (reqwest::Client::new(), format!("http://127.0.0.1:{port}"));

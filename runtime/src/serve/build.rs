@@ -26,12 +26,18 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::front::ActorFront;
+use super::reload;
 use crate::config::{Config, TenantConfig};
 use crate::http::TenantFront;
 use crate::storage::SqliteSamples;
 
 /// A tenant without any instance could not answer its next request for seconds, so each keeps at least the smallest one that fits.
 const ALWAYS_RPS: f64 = 1.0;
+
+/// Fewest requests/s that a tenant keeps.
+pub(super) fn floor_rps(tenant: &TenantConfig) -> f64 {
+    tenant.floor_rps.max(ALWAYS_RPS)
+}
 
 /// What a server stands on.
 pub struct Host {
@@ -67,9 +73,9 @@ pub struct Setup {
     pub fronts: BTreeMap<String, Arc<dyn TenantFront>>,
     /// What the outside may see.
     pub view: watch::Receiver<Arc<View>>,
-    coordinator: Addr<CoordinatorActor>,
+    pub(super) coordinator: Addr<CoordinatorActor>,
     migration: Addr<MigrationActor>,
-    tenants: Vec<TenantActors>,
+    pub(super) tenants: Vec<TenantActors>,
     arbiter: ArbiterHandle,
 }
 
@@ -204,7 +210,8 @@ impl Builder<'_> {
             spec: Arc::clone(spec),
             clock: self.clock,
             config: Serving {
-                slo: std::time::Duration::from_secs_f64(tenant.slo_ms / 1000.0),
+                slo: reload::slo(tenant),
+                patience: reload::patience(tenant),
                 max_batch: spec.max_batch,
                 queue_limit: tenant.queue as usize,
                 curve: self.measured[index].curve.clone(),
@@ -305,7 +312,7 @@ impl Builder<'_> {
                     name: tenant.name.clone(),
                     weight: tenant.weight,
                     slo_ms: tenant.slo_ms,
-                    floor_rps: tenant.floor_rps.max(ALWAYS_RPS),
+                    floor_rps: floor_rps(tenant),
                     curve: measured.curve.clone(),
                     memory_mib: measured.memory_mib,
                     // Weights, gradients, optimizer state and activations beside the libraries.

@@ -3,21 +3,26 @@
 pub mod build;
 mod device;
 mod front;
+mod reload;
 mod stop;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use actix_web::dev::{Server, ServerHandle};
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use migrator_actors::meter;
+use sd_notify::NotifyState;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::grpc;
-use crate::http::{self, AppState, Limits};
+use crate::http::{self, AppState, Door, Limits, Listen};
 
 /// Serves until SIGINT or SIGTERM, then drains; exit code 0 when everything ended in order.
 ///
@@ -31,58 +36,134 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    config.server.http_port = args.http_port.unwrap_or(config.server.http_port);
-    config.server.metrics_port = args.metrics_port.unwrap_or(config.server.metrics_port);
-    config.server.grpc_port = args.grpc_port.unwrap_or(config.server.grpc_port);
-    config.planner.preload &= !args.no_preload;
-    if let Some(dir) = args.state_dir {
-        config.server.state_dir = dir;
-    }
-    actix::System::new().block_on(serve(config))
+    args.apply(&mut config);
+    actix::System::new().block_on(serve(config, args))
 }
 
-async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+impl ServeArgs {
+    /// Lets the flags go before the file.
+    fn apply(&self, config: &mut Config) {
+        let server = &mut config.server;
+        server.http_port = self.http_port.unwrap_or(server.http_port);
+        server.metrics_port = self.metrics_port.unwrap_or(server.metrics_port);
+        server.grpc_port = self.grpc_port.unwrap_or(server.grpc_port);
+        if let Some(dir) = &self.state_dir {
+            server.state_dir.clone_from(dir);
+        }
+        config.planner.preload &= !self.no_preload;
+    }
+}
+
+async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Before anything slow, so that a signal during start is not lost.
     let mut signals = stop::Signals::listen()?;
     let prometheus = recorder()?;
     let setup = tokio::select! {
         setup = start(&config) => setup?,
-        signal = signals.next() => {
+        signal = signals.next_stop() => {
             tracing::info!(signal, "stopped while starting");
             return Ok(ExitCode::SUCCESS);
         }
     };
     let draining = Arc::new(AtomicBool::new(false));
+    let state = Arc::new(state(&config, &setup, Arc::clone(&draining)));
+    let ports = match Ports::open(&config, &state, prometheus) {
+        Ok(ports) => ports,
+        Err(error) => {
+            setup.stop().await;
+            return Err(error);
+        }
+    };
+    let (coordinator, tenants) = (setup.coordinator.clone(), setup.tenants.clone());
+    let (certificate, leave) = (ports.certificate.clone(), Duration::from_secs_f64(config.server.leave_s));
+    let drain_s = config.server.drain_s;
+    println!("{}", ports.line(&config.server.host));
+    notify(&[NotifyState::Ready]);
+    let mut reload = reload::Reload { args, current: config, state: Arc::clone(&state), certificate, coordinator, tenants };
+    let signal = loop {
+        match signals.next().await {
+            stop::HANGUP => {
+                let now = NotifyState::monotonic_usec_now();
+                now.map_or_else(|_| notify(&[NotifyState::Reloading]), |now| notify(&[NotifyState::Reloading, now]));
+                reload.reload().await;
+                notify(&[NotifyState::Ready]);
+            }
+            signal => break signal,
+        }
+    };
+    notify(&[NotifyState::Stopping]);
+    tracing::info!(signal, "draining");
+    state.leave();
+    tokio::select! {
+        () = tokio::time::sleep(leave) => {}
+        _ = signals.next_stop() => {}
+    }
+    draining.store(true, Ordering::Release);
+    stop::drain(setup, ports, drain_s, signals).await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tells systemd, where it started the server.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+fn state(config: &Config, setup: &build::Setup, draining: Arc<AtomicBool>) -> AppState {
     let limits = Limits {
         max_body: config.server.max_body_mib as usize * 1024 * 1024,
         workers: http_threads(),
         drain_s: config.server.drain_s.ceil() as u64,
+        connections: config.server.max_connections as usize,
+        idle_s: config.server.idle_s.ceil() as u64,
     };
-    let fronts = setup.fronts.clone();
-    let state = Arc::new(AppState::new(fronts, setup.view.clone(), Arc::clone(&draining), limits));
-    let (server, host) = (&config.server, &config.server.host);
-    let listening = http::start(Arc::clone(&state), host, server.http_port).and_then(|http| {
-        let metrics = http::metrics::start(prometheus, Some(Arc::clone(&state)), host, server.metrics_port)?;
-        Ok((http, metrics, grpc::start(state, host, server.grpc_port)?))
-    });
-    let ((server, http_port), (metrics_server, metrics_port), grpc) = match listening {
-        Ok(listening) => listening,
-        Err(error) => {
-            setup.stop().await;
-            return Err(error.into());
-        }
-    };
-    let handles = (server.handle(), metrics_server.handle());
-    actix::spawn(server);
-    actix::spawn(metrics_server);
-    let grpc_port = grpc.address.port();
-    println!("listening http={host}:{http_port} metrics={host}:{metrics_port} grpc={host}:{grpc_port}");
-    let signal = signals.next().await;
-    tracing::info!(signal, "draining");
-    draining.store(true, Ordering::Release);
-    stop::drain(setup, handles, grpc, config.server.drain_s, signals).await;
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    let state = AppState::new(setup.fronts.clone(), setup.view.clone(), draining, limits).log_access(config.server.access_log);
+    state.set_keys(reload::keys(config));
+    for tenant in &config.tenants {
+        state.set_quota(&tenant.name, reload::quota(tenant));
+    }
+    state
+}
+
+/// The ports that are open.
+struct Ports {
+    http: (ServerHandle, u16),
+    admin: Option<(ServerHandle, u16)>,
+    metrics: (ServerHandle, u16),
+    grpc: grpc::Running,
+    certificate: Option<Arc<tls::Certificate>>,
+}
+
+impl Ports {
+    fn open(config: &Config, state: &Arc<AppState>, prometheus: PrometheusHandle) -> anyhow::Result<Ports> {
+        let (server, host) = (&config.server, config.server.host.as_str());
+        let certificate = server.tls.as_ref().map(tls::Certificate::open).transpose().context("server.tls")?;
+        let tls = |protocols: &[&[u8]]| certificate.as_ref().map(|certificate| certificate.server(protocols)).transpose();
+        // actix-web adds the protocols of HTTP itself.
+        let listen = |port, door| anyhow::Ok(Listen { host, port, door, tls: tls(&[])? });
+        let (door, admin) = match server.admin_port {
+            None => (Door::Both, None),
+            Some(port) => (Door::Public, Some(http::start(Arc::clone(state), listen(port, Door::Admin)?)?)),
+        };
+        let http = http::start(Arc::clone(state), listen(server.http_port, door)?)?;
+        let metrics = http::metrics::start(prometheus, Some(Arc::clone(state)), host, server.metrics_port)?;
+        let grpc = grpc::start(Arc::clone(state), host, server.grpc_port, tls(&[b"h2"])?)?;
+        let run = |(server, port): (Server, u16)| {
+            let handle = server.handle();
+            actix::spawn(server);
+            (handle, port)
+        };
+        Ok(Ports { http: run(http), admin: admin.map(run), metrics: run(metrics), grpc, certificate })
+    }
+
+    /// The line that says where the server listens.
+    fn line(&self, host: &str) -> String {
+        let admin = self.admin.as_ref().map(|(_, port)| format!(" admin={host}:{port}")).unwrap_or_default();
+        let (http, metrics, grpc) = (self.http.1, self.metrics.1, self.grpc.address.port());
+        format!("listening http={host}:{http} metrics={host}:{metrics} grpc={host}:{grpc}{admin}")
+    }
 }
 
 async fn start(config: &Config) -> anyhow::Result<build::Setup> {

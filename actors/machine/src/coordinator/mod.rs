@@ -103,6 +103,13 @@ impl CoordinatorMachine {
         self
     }
 
+    /// Plans for a tenant with this SLO, weight and floor from the next solve on.
+    pub fn retune(&mut self, tenant: usize, slo_ms: f64, weight: f64, floor_rps: f64) {
+        if let Some(planning) = self.config.tenants.get_mut(tenant) {
+            (planning.slo_ms, planning.weight, planning.floor_rps) = (slo_ms, weight, floor_rps);
+        }
+    }
+
     /// What it was made with.
     pub fn config(&self) -> &CoordinatorConfig {
         &self.config

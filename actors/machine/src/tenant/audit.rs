@@ -34,7 +34,7 @@ impl TenantMachine {
             format!("{totals:?} and {waiting} waiting")
         });
         let (length, again) = (self.queue.len(), self.queue.retried());
-        demand(found, Invariant::QueueBound, length <= self.config.queue_limit + again, || format!("{length} requests"));
+        demand(found, Invariant::QueueBound, length <= self.config.queue_limit.max(self.over) + again, || format!("{length} requests"));
         let evaluations = self.evaluations.len();
         demand(found, Invariant::QueueBound, evaluations <= self.config.eval_limit, || format!("{evaluations} evaluations"));
         demand(found, Invariant::QueueOrder, self.queue.sorted() && self.queue.counted(), || "another order".to_owned());

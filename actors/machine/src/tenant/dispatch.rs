@@ -15,6 +15,9 @@ const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::
 /// When to try again when no lane is there: about what a worker takes to start.
 const RETRY_NO_INSTANCE: Duration = Duration::from_secs(1);
 
+/// Priorities beyond this many steps are all the same.
+const MOST_STEPS: u32 = 8;
+
 impl TenantMachine {
     /// Sheds what is too late, then puts one batch into the outbox, if there is one to form.
     pub(super) fn pump(&mut self, now: Time) {
@@ -25,15 +28,18 @@ impl TenantMachine {
     }
 
     /// Why a request is not even queued.
-    pub(super) fn refusal(&self, now: Time, request: &Waiting) -> Option<ShedReason> {
+    pub(super) fn refusal(&self, now: Time, request: &Waiting, priority: u32) -> Option<ShedReason> {
         if self.closing {
             return Some(ShedReason::Closing);
         }
-        if self.queue.len() >= self.config.queue_limit {
+        // Each step of less urgency halves what it may use.
+        let steps = priority.saturating_sub(1).min(MOST_STEPS);
+        if self.queue.len() >= (self.config.queue_limit >> steps).max(1) {
             return Some(ShedReason::QueueFull);
         }
+        let admitted_until = request.arrived + request.deadline.since(request.arrived) / (1 << steps);
         let reachable = match self.estimated_end(now, request) {
-            Some(end) => end <= request.deadline || self.queue.is_empty() && self.lanes.iter().any(|l| l.may_probe(now)),
+            Some(end) => end <= admitted_until || self.queue.is_empty() && self.lanes.iter().any(|l| l.may_probe(now)),
             None => now <= request.deadline,
         };
         (!reachable).then_some(if self.ready() { ShedReason::Deadline } else { ShedReason::NoInstance })

@@ -50,6 +50,8 @@ pub struct TenantMachine {
     /// Observed ÷ curve over all lanes: what a new lane starts with.
     ratio: f64,
     next_batch: u64,
+    /// Requests that waited when the queue's limit was last lowered.
+    over: usize,
     /// Emptied vectors of batches, to be used again.
     spare: Vec<Vec<Waiting>>,
     closing: bool,
@@ -74,6 +76,7 @@ impl TenantMachine {
             version: 0,
             ratio: 1.0,
             next_batch: 0,
+            over: 0,
             spare: Vec::new(),
             closing: false,
         }
@@ -87,13 +90,23 @@ impl TenantMachine {
     /// A request has arrived; it is answered by exactly one [`TenantWish::Answer`], perhaps at once.
     pub fn request(&mut self, now: Time, request: Request) {
         self.meter.totals.arrived += 1;
-        let Request { id, rows, arrived, timeout } = request;
-        let deadline = arrived + timeout.map_or(self.config.slo, |t| t.min(self.config.slo));
-        let waiting = Waiting { id, rows: rows.max(1), arrived, deadline, retried: false };
-        match self.refusal(now, &waiting) {
+        let Request { id, rows, arrived, timeout, priority } = request;
+        let bound = |span: Duration| arrived + timeout.map_or(span, |timeout| timeout.min(span));
+        let slo = self.config.slo;
+        let deadline = bound(self.config.patience.map_or(slo, |patience| patience.max(slo)));
+        let waiting = Waiting { id, rows: rows.max(1), arrived, due: bound(slo), deadline, retried: false };
+        match self.refusal(now, &waiting, priority) {
             Some(reason) => self.shed(id, reason),
             None => self.queue.push(waiting),
         }
+    }
+
+    /// Is served so from now on; what waits keeps its deadlines.
+    pub fn retune(&mut self, slo: Duration, patience: Option<Duration>, queue_limit: usize) {
+        self.config.slo = slo;
+        self.config.patience = patience;
+        self.config.queue_limit = queue_limit;
+        self.over = self.queue.len();
     }
 
     /// Labelled samples (at most `max_batch` rows) are to be answered when a lane is idle; they are given up by
@@ -284,7 +297,7 @@ impl TenantMachine {
         self.meter.computed(done.rows);
         let mut first_row = 0;
         for request in &done.requests {
-            let late = now > request.deadline;
+            let late = now > request.due;
             let answer = Answer::Served { batch: done.batch, first_row, rows: request.rows, late };
             self.answer(request.id, answer, if late { End::Late } else { End::Ok });
             first_row += request.rows;

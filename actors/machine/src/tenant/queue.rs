@@ -12,6 +12,9 @@ pub(super) struct Waiting {
     pub id: RequestId,
     pub rows: u32,
     pub arrived: Time,
+    /// An answer after this is late.
+    pub due: Time,
+    /// After this it is worth nothing.
     pub deadline: Time,
     /// Whether its worker died once already.
     pub retried: bool,
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     fn waiting(id: u64, rows: u32, deadline: u64) -> Waiting {
-        Waiting { id: RequestId(id), rows, arrived: Time(0), deadline: Time(deadline), retried: false }
+        Waiting { id: RequestId(id), rows, arrived: Time(0), due: Time(deadline), deadline: Time(deadline), retried: false }
     }
 
     fn queue(requests: &[(u64, u32, u64)]) -> Queue {

@@ -26,7 +26,7 @@ fn config() -> TenantConfig {
 }
 
 fn request(id: u64, at: Time) -> Request {
-    Request { id: RequestId(id), rows: 1, arrived: at, timeout: None }
+    Request { id: RequestId(id), rows: 1, arrived: at, timeout: None, priority: 0 }
 }
 
 fn with_lane(share: f64) -> TenantMachine {
@@ -203,6 +203,56 @@ fn a_client_timeout_tighter_than_the_slo_counts() {
     machine.request(ms(0), Request { timeout: Some(span(900)), ..request(2, ms(0)) });
     assert_eq!(answers(&polled(&mut machine, ms(50)))[0].0, 1);
     assert_eq!(answers(&polled(&mut machine, ms(101)))[0].0, 2);
+}
+
+#[test]
+fn a_patient_tenant_is_answered_late_instead_of_being_refused() {
+    let patient = TenantConfig { patience: Some(span(10_000)), ..config() };
+    let mut machine = TenantMachine::new(patient);
+    machine.lane_up(Time(0), LANE, LaneSpec::cores(1.0));
+    arrive(&mut machine, 0..80, ms(0));
+    let (mut now, mut served) = (ms(0), Vec::new());
+    while served.len() < 80 {
+        let wishes = polled(&mut machine, now);
+        served.extend(answers(&wishes));
+        let Some((_, batch, rows)) = dispatched(&wishes).first().copied() else { break };
+        let took = Duration::from_micros(9_000 + 1_000 * u64::from(rows));
+        now = now + took;
+        machine.finished(now, batch, took);
+    }
+    served.extend(answers(&polled(&mut machine, now)));
+    let totals = machine.totals();
+    assert_eq!((served.len(), totals.shed), (80, 0));
+    assert!(totals.late > 0 && totals.ok > 0, "{totals:?}");
+}
+
+#[test]
+fn the_less_urgent_are_refused_first() {
+    let mut machine = TenantMachine::new(TenantConfig { queue_limit: 8, ..config() });
+    arrive(&mut machine, 0..4, ms(0));
+    machine.request(ms(0), Request { priority: 2, ..request(4, ms(0)) });
+    machine.request(ms(0), Request { priority: 1, ..request(5, ms(0)) });
+    assert_eq!(answers(&polled(&mut machine, ms(0))).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [4]);
+    // Ten milliseconds of work for an empty lane: more than a sixteenth of the SLO.
+    let mut machine = with_lane(1.0);
+    arrive(&mut machine, 0..1, ms(0));
+    polled(&mut machine, ms(0));
+    machine.request(ms(0), Request { priority: 5, ..request(1, ms(0)) });
+    machine.request(ms(0), request(2, ms(0)));
+    let wishes = polled(&mut machine, ms(0));
+    assert_eq!((answers(&wishes)[0].0, reasons(&wishes)), (1, vec![ShedReason::Deadline]));
+}
+
+#[test]
+fn a_tenant_can_be_retuned_while_it_is_served() {
+    let mut machine = TenantMachine::new(config());
+    arrive(&mut machine, 0..4, ms(0));
+    machine.retune(span(50), None, 2);
+    assert!(polled(&mut machine, ms(0)).is_empty(), "what waits keeps its place");
+    arrive(&mut machine, 4..5, ms(0));
+    assert_eq!(reasons(&polled(&mut machine, ms(0))), [ShedReason::QueueFull]);
+    assert_eq!(reasons(&polled(&mut machine, ms(60))), [], "nor its deadline");
+    assert_eq!(reasons(&polled(&mut machine, ms(101))).len(), 4);
 }
 
 #[test]

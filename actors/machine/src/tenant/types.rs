@@ -26,6 +26,9 @@ pub struct EvalId(pub u64);
 pub struct TenantConfig {
     /// SLO: a request answered later than this after its arrival is late.
     pub slo: Duration,
+    /// How long after its arrival a request is still answered, late, when it cannot be in time; `None`, or less than the SLO = not at
+    /// all: it is shed.
+    pub patience: Option<Duration>,
     /// Most rows in one batch.
     pub max_batch: u32,
     /// Most requests that wait.
@@ -74,6 +77,7 @@ impl Default for TenantConfig {
     fn default() -> TenantConfig {
         TenantConfig {
             slo: Duration::from_millis(100),
+            patience: None,
             max_batch: 16,
             queue_limit: 4096,
             eval_limit: 64,
@@ -125,6 +129,8 @@ pub struct Request {
     pub arrived: Time,
     /// The client's own bound, when tighter than the SLO.
     pub timeout: Option<Duration>,
+    /// 0 and 1 = most urgent; each step above leaves it half of the queue and of the time to wait, so that the least urgent are shed first.
+    pub priority: u32,
 }
 
 /// What the shell is to do.

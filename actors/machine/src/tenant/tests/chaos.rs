@@ -45,7 +45,7 @@ impl World {
             Event::Request { rows, timeout } => {
                 let id = RequestId(self.asked);
                 self.asked += 1;
-                self.machine.request(now, Request { id, rows, arrived: now, timeout: Some(span(timeout)) });
+                self.machine.request(now, Request { id, rows, arrived: now, timeout: Some(span(timeout)), priority: 0 });
             }
             Event::Up(lane, share) => self.machine.lane_up(now, InstanceId(lane), LaneSpec::cores(f64::from(share) / 2.0)),
             Event::Drain(lane) => self.machine.drain(now, InstanceId(lane)),
