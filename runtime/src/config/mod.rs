@@ -72,6 +72,7 @@ pub struct ServerConfig {
     /// TLS on all ports but that of the metrics.
     pub tls: Option<TlsConfig>,
     /// Who may ask for what; without any, everybody for everything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyConfig>,
     /// Seconds that requests in flight get after a signal to stop.
     pub drain_s: f64,
@@ -98,7 +99,7 @@ pub struct KeyConfig {
     /// SHA-256 of the key, 64 hexadecimal digits.
     pub sha256: String,
     /// Whom it is for; empty = every tenant.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<String>,
     /// What it is for.
     pub scopes: Vec<Scope>,

@@ -59,7 +59,7 @@ const APPENDED: &[(&str, &str)] = &[
     ("queue = \"many\"", "c.toml:6: tenants[0].queue = \"many\": must be an integer from 1 to 1000000"),
     (
         "queu = 3",
-        "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, retraining, model, train",
+        "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, patience_ms, rate_rps, burst, concurrency, retraining, model, train",
     ),
     ("[tenants.train]\nepochs = 0", "c.toml:7: tenants[0].train.epochs = 0: must be an integer from 1 to 10000"),
     ("[device]\nkind = \"gpu\"", "c.toml:7: device.kind = \"gpu\": must be \"cpu\" or \"nvidia\""),
