@@ -69,12 +69,6 @@ impl<D: Device> Emulated<D> {
         Ok(emulated)
     }
 
-    /// What is carved up, a line for each GPU.
-    pub fn describe(&self) -> Vec<String> {
-        let line = |(gpu, cores): (&Gpu, &CpuDevice)| format!("GPU {} ({}): {}", gpu.index, gpu.catalog.name, cores.describe());
-        self.gpus.iter().zip(&self.shares).map(line).collect()
-    }
-
     fn placed(&self) -> MutexGuard<'_, BTreeMap<u64, Placed>> {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,9 +19,7 @@ const FAKE_FOLDER: &str = "MIGRATOR_FAKE_NVML";
 pub(super) fn open(config: &DeviceConfig, record: PathBuf) -> anyhow::Result<Arc<dyn Device>> {
     match config.kind {
         DeviceKind::Cpu => {
-            let device = CpuDevice::new(cores(config)).context("the cpu device could not be set up")?;
-            tracing::info!("device: {}", device.describe());
-            Ok(Arc::new(device))
+            Ok(Arc::new(CpuDevice::new(cores(config)).context("the cpu device could not be set up")?))
         }
         DeviceKind::Nvidia => nvidia(config, record).context("the NVIDIA device could not be set up"),
     }
@@ -31,7 +29,6 @@ fn nvidia(config: &DeviceConfig, record: PathBuf) -> anyhow::Result<Arc<dyn Devi
     let options =
         NvmlOptions { library: config.library.clone(), take_over: config.take_over, ..NvmlOptions::new(config.gpus.clone(), record) };
     let device = NvmlDevice::open(options)?;
-    tracing::info!("device: {}", device.describe());
     for difference in device.differences() {
         tracing::warn!("device: {difference}");
     }
@@ -39,9 +36,6 @@ fn nvidia(config: &DeviceConfig, record: PathBuf) -> anyhow::Result<Arc<dyn Devi
         return Ok(Arc::new(device));
     }
     let device = Emulated::new(device, &cores(config), fake_folder(config)?.join("claims"))?;
-    for line in device.describe() {
-        tracing::info!("device: {line}");
-    }
     Ok(Arc::new(device))
 }
 
