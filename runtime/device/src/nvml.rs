@@ -1,10 +1,11 @@
 //! NVIDIA GPUs, cut up by MIG where that is on, and one instance each where it is not.
 //!
 //! Follows `reference/nvml-mig.md`. Read in the order [`option`], `sys` (the calls), `fault`, `layout`, `observe`, `card`, `record`, `state`,
-//! `make`, `adopt`, `usage`, `event`, then [`inspect`], which manages nothing.
+//! `make`, `adopt`, `counter`, `usage`, `event`, then [`inspect`], which manages nothing.
 
 mod adopt;
 mod card;
+mod counter;
 mod data;
 mod event;
 mod fault;
@@ -98,7 +99,7 @@ impl NvmlDevice {
             in_progress: None,
             finished: BTreeSet::new(),
             bound: BTreeMap::new(),
-            counters: usage::Counters::default(),
+            counters: counter::Counters::default(),
             events: sender,
         };
         let driver = session.driver_version().unwrap_or_else(|fault| {

@@ -1,7 +1,7 @@
 //! How this process comes to its instance: once, and for good.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -10,11 +10,9 @@ use migrator_wire::{FailCode, FromWorker};
 use crate::answer::{Answers, Failure, caught};
 use crate::cuda::{self, Driver};
 use crate::executor::STACK_BYTES;
+use crate::memory;
 use crate::registry::Registry;
 use crate::sys;
-
-/// The driver, once this process computes on a GPU.
-static DRIVER: OnceLock<Driver> = OnceLock::new();
 
 /// Does what takes seconds and must not hold up the reading of requests.
 #[derive(Debug)]
@@ -99,29 +97,7 @@ fn attach(visible: &str, share: f64, registry: &Registry) -> Result<FromWorker, 
     let device = driver.name()?;
     migrator_torch::adopt_gpu(share)?;
     let context_ms = start.elapsed().as_secs_f64() * 1e3;
-    let _ = DRIVER.set(driver);
+    memory::count_on(driver);
     let models = registry.move_all()?;
-    Ok(FromWorker::Attached { device, libraries_ms, context_ms, models, memory_mib: memory_mib() })
-}
-
-/// Memory in use, MiB: of the device that this process computes on, or resident on the host.
-pub(crate) fn memory_mib() -> u64 {
-    DRIVER.get().and_then(Driver::used_mib).unwrap_or_else(resident_mib)
-}
-
-/// Resident memory of this process, MiB; 0 where /proc does not tell.
-fn resident_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = |line: &str| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
-    status.lines().find_map(kib).unwrap_or(0) / 1024
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_knows_its_resident_memory() {
-        assert!(resident_mib() > 0);
-    }
+    Ok(FromWorker::Attached { device, libraries_ms, context_ms, models, memory_mib: memory::in_use_mib() })
 }

@@ -13,6 +13,7 @@ mod answer;
 mod attach;
 mod cuda;
 mod executor;
+mod memory;
 mod registry;
 mod service;
 mod sys;

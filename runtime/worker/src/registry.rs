@@ -11,7 +11,7 @@ use migrator_wire::message::Moved;
 use migrator_wire::{FailCode, FromWorker, ModelKey};
 
 use crate::answer::{Answers, Failure};
-use crate::attach;
+use crate::memory;
 
 /// A model and who waits for its end. Field order matters: the model is gone before its unloading is answered.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Registry {
         let start = Instant::now();
         let timings = model.warm(&load.warm)?;
         let warm_ms = start.elapsed().as_secs_f64() * 1e3;
-        let answer = FromWorker::Loaded { load_ms, warm_ms, timings, memory_mib: attach::memory_mib() };
+        let answer = FromWorker::Loaded { load_ms, warm_ms, timings, memory_mib: memory::in_use_mib() };
         Ok((self.loaded(model, load.folder.clone(), load.warm.clone()), answer))
     }
 

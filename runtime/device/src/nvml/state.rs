@@ -7,11 +7,11 @@ use crossbeam_channel::Sender;
 use migrator_mig::{Placement, Site};
 
 use super::card::{Card, Foreign};
+use super::counter::Counters;
 use super::fault::Fault;
 use super::observe::{self, MigDevice, Seen};
 use super::record::{Entry, Record, Stage};
 use super::sys::Session;
-use super::usage::Counters;
 use crate::cpu::process::Process;
 use crate::{DeviceError, DeviceEvent, Instance};
 
