@@ -176,6 +176,7 @@ pub struct RetrainingOverride {
     /// See [`RetrainingConfig::microprofile_share`].
     pub microprofile_share: Option<f64>,
     /// Ways to retrain, of which each window takes the one that is worth most; empty = the usual ones, made from `train`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub configurations: Vec<Effort>,
 }
 

@@ -30,6 +30,8 @@ Open Inference Protocol v2; {name} is a tenant, or a model that one tenant only 
   GET, POST /v2[/models/{name}]/trace/setting     which requests leave a line of their stages in the log
   GET, POST /v2/logging                           what is logged
 
+The same for machines: GET /openapi.json
+
 Tenants
   GET  /v1/tenants                                requests, SLO attainment, accuracy, retraining of each
   GET  /v1/tenants/{tenant}                       of one

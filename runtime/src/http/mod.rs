@@ -19,6 +19,7 @@ pub mod metrics;
 pub(crate) mod model;
 #[cfg(test)]
 mod mutation_tests;
+mod openapi;
 mod parameter;
 mod plan;
 #[cfg(test)]

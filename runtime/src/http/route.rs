@@ -5,11 +5,12 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, web};
 
 use super::error::ApiError;
-use super::{admin, inference, model, plan, repository, setting, statistic};
+use super::{admin, inference, model, openapi, plan, repository, setting, statistic};
 
 /// All routes.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(get("/", admin::index));
+    config.service(get("/openapi.json", openapi::document));
     config.service(get("/v2", model::server));
     config.service(get("/v2/health/live", model::live));
     config.service(get("/v2/health/ready", model::server_ready));
