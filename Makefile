@@ -25,9 +25,10 @@ build: setup ## build the release binaries
 demo: build ## serve, drift, retrain and migrate on this machine (ARGS="…" go to `migrator demo`)
 	$(BUILT)/release/migrator demo $(ARGS)
 
-# The end-to-end tests start the real binaries, which cargo does not build for another package's tests.
+# The end-to-end tests start the real binaries, which cargo does not build for another package's tests. Built together with the tests, or
+# the crates below both would be built twice, with and without the features that only tests ask for.
 test: setup ## run every test and the conformance suite; those that need a GPU say why they are skipped
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --workspace --bins --tests
 	$(CARGO) test --locked --workspace
 	MIGRATOR_BIN=$(abspath $(BUILT))/debug/migrator $(PYTHON) tests/conformance/run.py
 
