@@ -121,6 +121,10 @@ pub fn describe() {
     describe_gauge!("migrator_arrival_rps", "arrivals in the last second, requests/s");
     describe_gauge!("migrator_slo_attainment", "requests answered within the SLO / requests, since the start");
     describe_gauge!("migrator_accuracy", "share of recent labelled samples the version in service got right");
+    describe_gauge!("migrator_accuracy_low", "lower end of the 95 % interval of migrator_accuracy");
+    describe_gauge!("migrator_accuracy_high", "upper end of the 95 % interval of migrator_accuracy");
+    describe_gauge!("migrator_output_drift", "distance of the classes answered now from those that the version answered first, 0 to 1");
+    describe_gauge!("migrator_confidence_change", "mean confidence of the answers now less that of the version's first answers");
     describe_gauge!("migrator_goodput_ratio", "SLO attainment x accuracy");
     describe_counter!("migrator_goodput_millirequests_total", "requests on time x accuracy, in thousandths");
     describe_gauge!("migrator_service_time_ratio", "service time observed / expected from the curve");
@@ -152,6 +156,7 @@ pub fn describe() {
     describe_gauge!("migrator_retraining_accuracy_foretold", "held-out accuracy that a microprofile foretold of the last retraining");
     describe_gauge!("migrator_retraining_core_seconds_foretold", "CPU seconds that a microprofile foretold of the last retraining");
     describe_gauge!("migrator_retraining_core_seconds", "CPU seconds that the last retraining took");
+    describe_counter!("migrator_rollbacks_total", "versions taken back because they did worse in service");
     describe_counter!("migrator_microprofile_core_milliseconds_total", "CPU milliseconds spent on microprofiles");
     describe_gauge!("migrator_retraining_accuracy_after", "held-out accuracy of the retrained version, last retraining");
     describe_counter!("migrator_retrainings_total", "retrainings by result: published, kept, failed");

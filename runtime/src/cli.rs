@@ -216,6 +216,8 @@ pub enum ModelsCommand {
     Show(ModelArgs),
     /// Check the files of one model against their checksums (all models without --model).
     Verify(VerifyArgs),
+    /// Make an older version the newest again: it is checked and published anew; a server takes it at its next start.
+    Rollback(RollbackArgs),
     /// Bring a model file into the store as a new version of a tenant's model.
     Import(ImportArgs),
     /// Train the next version of a tenant's model from a file of labelled samples (the first version from random weights).
@@ -243,6 +245,17 @@ pub struct ModelArgs {
     /// The model's name.
     #[arg(long, env = "MIGRATOR_MODEL", value_name = "NAME")]
     pub model: String,
+}
+
+/// `migrator models rollback`.
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// Which model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Version to go back to; the newest version's parent when left out.
+    #[arg(long, env = "MIGRATOR_TO_VERSION", value_name = "N")]
+    pub to: Option<u64>,
 }
 
 /// `migrator models verify`.

@@ -124,7 +124,7 @@ impl Case {
         let mut text = format!(
             "[server]\nstate_dir = {state_dir:?}\n\
              [planner]\ndwell_s = {:?}\ntime_limit_ms = 60000\nspares = 0\n\
-             [retraining]\nenabled = {}\nwindow_s = {:?}\nreplay_share = 0.0\nmicroprofile_share = 0.0\nbeyond_window_s = {:?}\n",
+             [retraining]\nenabled = {}\nwindow_s = {:?}\nreplay_share = 0.0\nmicroprofile_share = 0.0\nrollback = false\nbeyond_window_s = {:?}\n",
             self.dwell_s,
             self.retraining.is_some(),
             self.window_s,

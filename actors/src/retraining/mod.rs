@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::launcher::{Launcher, one_line};
 use crate::message::SampleStore;
-use crate::tenant::{SwapVersion, TenantActor};
+use crate::tenant::{AskLive, SwapVersion, TenantActor};
 
 pub use export::ExportSpec;
 use run::Run;
@@ -114,6 +114,7 @@ impl RetrainingActor {
                 RetrainingWish::Pause { instance } => self.pause(instance, ctx),
                 RetrainingWish::Drained { instance } => self.drained(instance),
                 RetrainingWish::Stalled { instance } => self.kill(instance),
+                RetrainingWish::Rollback { version } => self.roll_back(version, ctx),
                 RetrainingWish::Publish { window } => self.publish(window, ctx),
                 RetrainingWish::Discard { window, reason } => {
                     tracing::info!(tenant = %self.parts.name, window, %reason, "retraining discarded");
@@ -195,6 +196,30 @@ impl RetrainingActor {
             actor.machine.published(actor.now(), result);
             actor.clean(window);
             actor.pump(ctx);
+        }));
+    }
+
+    fn roll_back(&mut self, to: u32, ctx: &mut Context<Self>) {
+        tracing::warn!(tenant = %self.parts.name, version = to, "the new version does worse in service than this one did; going back");
+        counter!("migrator_rollbacks_total", "tenant" => self.parts.name.clone()).increment(1);
+        let (store, name) = (Arc::clone(&self.parts.store), self.parts.spec.name.clone());
+        let publish = tokio::task::spawn_blocking(move || store.republish(&name, u64::from(to)).map_err(|error| one_line(&error)));
+        ctx.spawn(publish.into_actor(self).map(move |result, actor, ctx| {
+            let result = result.unwrap_or_else(|error| Err(error.to_string()));
+            actor.machine.published(actor.now(), result.map(|version| version as u32));
+            actor.pump(ctx);
+        }));
+    }
+
+    /// Tells the machine how the version in service does.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let ask = self.parts.tenant.send(AskLive);
+        ctx.spawn(ask.into_actor(self).map(|result, actor, ctx| {
+            // A tenant that is gone is told of elsewhere.
+            if let Ok(seen) = result {
+                actor.machine.live(actor.now(), seen.0);
+                actor.pump(ctx);
+            }
         }));
     }
 
@@ -335,6 +360,9 @@ impl Handler<AskRetraining> for RetrainingActor {
             crate::meter::violation(&violation);
         }
         self.count(ctx);
+        if self.parts.config.rollback {
+            self.look(ctx);
+        }
         RetrainingSeen { status: self.machine.status(), history: self.machine.history().cloned().collect() }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use migrator_machine::tenant::{Accuracy, Answer, ShedReason, Telemetry, Totals};
+use migrator_machine::tenant::{Accuracy, Answer, Drift, ShedReason, Telemetry, Totals};
 
 /// Handles of a tenant's series, so that an answer costs no look-up.
 pub(super) struct Meter {
@@ -16,6 +16,10 @@ pub(super) struct Meter {
     arrival_rps: Gauge,
     slo_attainment: Gauge,
     accuracy: Gauge,
+    accuracy_low: Gauge,
+    accuracy_high: Gauge,
+    output_drift: Gauge,
+    confidence_change: Gauge,
     goodput: Gauge,
     good: Counter,
     service_ratio: Gauge,
@@ -38,6 +42,10 @@ impl Meter {
             arrival_rps: series("migrator_arrival_rps"),
             slo_attainment: series("migrator_slo_attainment"),
             accuracy: series("migrator_accuracy"),
+            accuracy_low: series("migrator_accuracy_low"),
+            accuracy_high: series("migrator_accuracy_high"),
+            output_drift: series("migrator_output_drift"),
+            confidence_change: series("migrator_confidence_change"),
             goodput: series("migrator_goodput_ratio"),
             good: counter!("migrator_goodput_millirequests_total", "tenant" => tenant.to_owned()),
             service_ratio: series("migrator_service_time_ratio"),
@@ -66,10 +74,16 @@ impl Meter {
         self.arrival_rps.set(second.arrivals as f64 / second.seconds.max(0.1));
         self.service_ratio.set(second.service_ratio);
         self.mean_batch.set(second.mean_batch);
+        let drift = second.drift.unwrap_or(Drift { distance: 0.0, confidence: 0.0 });
+        self.output_drift.set(drift.distance);
+        self.confidence_change.set(drift.confidence);
         let attainment = crate::meter::attainment(totals);
         self.slo_attainment.set(attainment);
         if let Some(accuracy) = accuracy {
             self.accuracy.set(accuracy.value);
+            let (low, high) = accuracy.interval();
+            self.accuracy_low.set(low);
+            self.accuracy_high.set(high);
             self.goodput.set(attainment * accuracy.value);
             // A counter of correct answers cannot run backwards when the accuracy falls: it adds up second by second.
             self.good.increment((second.ok as f64 * accuracy.value * 1000.0) as u64);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use migrator_machine::TenantMachine;
+use migrator_machine::retraining::Live;
 use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Telemetry, TenantConfig, TenantWish, Totals};
 use migrator_models::ModelSpec;
 use migrator_solver::{InstanceId, TenantId};
@@ -267,5 +268,23 @@ impl Handler<Close> for TenantActor {
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
         self.machine.close(self.clock.now());
         self.pump(ctx);
+    }
+}
+
+/// What the version in service made of labelled samples since it is.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Seen")]
+pub struct AskLive;
+
+/// The answer to [`AskLive`].
+#[derive(Clone, Copy, Debug, actix::MessageResponse)]
+pub struct Seen(pub Live);
+
+impl Handler<AskLive> for TenantActor {
+    type Result = Seen;
+
+    fn handle(&mut self, _: AskLive, _: &mut Self::Context) -> Seen {
+        let (right, of) = self.machine.seen_labelled();
+        Seen(Live { version: self.version, right, of })
     }
 }

@@ -115,6 +115,7 @@ impl TenantActor {
             Ok((FromWorker::Inferred { compute_us, .. }, output)) => {
                 let compute = Duration::from_micros(u64::from(compute_us));
                 self.count(&sent, now, compute);
+                self.look_for_drift(&sent, &output);
                 self.outputs.insert(batch, Computed { version: sent.version, output, sent: sent.at, compute });
                 self.machine.finished(now, batch, compute);
             }
@@ -127,6 +128,15 @@ impl TenantActor {
             Err(error) => self.fail(batch, error.to_string()),
         }
         self.pump(ctx);
+    }
+
+    /// One row of each batch is enough, and costs next to nothing.
+    fn look_for_drift(&mut self, sent: &Sent, output: &[u8]) {
+        if sent.requests > 0
+            && let Some(row) = output.get(..self.spec.classes as usize * size_of::<f32>())
+        {
+            self.machine.answered(sent.version, argmax(row), confidence(row));
+        }
     }
 
     /// Evaluations are no requests and are not counted.
@@ -191,6 +201,13 @@ impl TenantActor {
 }
 
 /// Index of the largest of little-endian `f32`s; the first one when several are equal.
+/// Largest value of the softmax of logits.
+fn confidence(logits: &[u8]) -> f64 {
+    let values = || logits.chunks_exact(4).map(|bytes| f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
+    let highest = values().fold(f64::NEG_INFINITY, f64::max);
+    1.0 / values().map(|value| (value - highest).exp()).sum::<f64>()
+}
+
 fn argmax(logits: &[u8]) -> u32 {
     let values = logits.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let mut best = (0, f32::NEG_INFINITY);

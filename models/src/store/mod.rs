@@ -175,6 +175,20 @@ impl Store {
         self.rename(model, staged, manifest)
     }
 
+    /// Publishes a copy of an older version as the newest one; that is its parent. Gives the new version.
+    ///
+    /// # Errors
+    /// As [`Store::verify`] and [`Store::publish`].
+    pub fn republish(&self, model: &str, version: u64) -> Result<u64, StoreError> {
+        let old = self.verify(model, version)?;
+        let staged = self.staging(model)?;
+        for name in files_of(&old.spec) {
+            let path = staged.join(name);
+            fs::copy(self.path(model, version).join(name), &path).map_err(|e| StoreError::io(&path, e))?;
+        }
+        self.publish(model, &staged, Manifest { parent: Some(version), ..old })
+    }
+
     /// Removes old versions: keeps the newest `keep`, the newest complete one and everything newer, and those `in_use`. Gives the removed.
     ///
     /// # Errors

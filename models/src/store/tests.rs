@@ -40,6 +40,19 @@ fn what_is_published_comes_back() {
 }
 
 #[test]
+fn an_older_version_becomes_the_newest_again_unless_it_is_broken() {
+    let (_folder, store) = store();
+    publish(&store, b"good");
+    publish(&store, b"bad");
+    assert_eq!(store.republish("m", 1).unwrap(), 3);
+    assert_eq!((latest(&store), store.verify("m", 3).unwrap().parent), (Some(3), Some(1)));
+    assert_eq!(fs::read(store.folder("m", 3).unwrap().join(WEIGHTS)).unwrap(), b"good");
+    fs::write(store.folder("m", 2).unwrap().join(WEIGHTS), b"worse").unwrap();
+    assert!(matches!(store.republish("m", 2), Err(StoreError::Incomplete { .. })));
+    assert!(store.republish("m", 9).is_err() && latest(&store) == Some(3));
+}
+
+#[test]
 fn broken_versions_are_skipped_and_reported() {
     let (_folder, store) = store();
     (0..4).for_each(|_| assert!(publish(&store, b"weights") > 0));

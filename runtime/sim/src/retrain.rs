@@ -31,6 +31,8 @@ impl World<'_> {
                 RetrainingWish::Pause { instance } => self.pause_training(index, instance),
                 RetrainingWish::Drained { instance } => self.training_drained(index, instance),
                 RetrainingWish::Stalled { instance } => self.kill(instance, Task::retraining(TenantId(index as u16))),
+                // Nothing is told of what its versions answer, so none is taken back.
+                RetrainingWish::Rollback { .. } => self.trainers[index].machine.published(self.now, Err(String::new())),
                 RetrainingWish::Publish { .. } => self.queue.push(self.now, Event::Published { tenant: index }),
                 RetrainingWish::Discard { window, .. } => self.clean(index, window),
                 RetrainingWish::Swap { version, accuracy, held_out } => self.swap(index, version, accuracy, held_out),

@@ -147,6 +147,8 @@ pub struct RetrainingConfig {
     pub held_out_share: f64,
     /// Gain in held-out accuracy from which a version is published (0.0 = at least as good).
     pub min_gain: f64,
+    /// Whether a version that does clearly worse in service than the one before it did is taken back.
+    pub rollback: bool,
     /// Share of the samples that a microprofile trains on; 0 = none: every window retrains as `train` says, for what it may bring.
     pub microprofile_share: f64,
     /// Epochs of a microprofile.
@@ -303,6 +305,7 @@ impl Default for RetrainingConfig {
             replay_share: 0.5,
             held_out_share: 0.2,
             min_gain: 0.0,
+            rollback: true,
             microprofile_share: 0.1,
             microprofile_epochs: 4,
             beyond_window_s: 0.0,

@@ -70,6 +70,7 @@ static RETRAINING: &[Key] = &[
     may("replay_share", Num(0.0, 10.0)),
     may("held_out_share", Num(0.01, 0.5)),
     may("min_gain", Num(-1.0, 1.0)),
+    may("rollback", Bool),
     may("microprofile_share", Num(0.0, 1.0)),
     may("microprofile_epochs", Int(1, 100)),
     may("beyond_window_s", Num(0.0, 86_400.0)),

@@ -2,6 +2,7 @@
 
 mod import;
 mod list;
+mod rollback;
 mod train;
 mod worker;
 
@@ -23,6 +24,7 @@ pub fn run(command: ModelsCommand) -> anyhow::Result<ExitCode> {
         ModelsCommand::List(args) => list::list(&open(&args)?),
         ModelsCommand::Show(args) => list::show(&open(&args.store)?, &args.model),
         ModelsCommand::Verify(args) => list::verify(&open(&args.store)?, args.model.as_deref()),
+        ModelsCommand::Rollback(args) => rollback::rollback(&open(&args.model.store)?, &args.model.model, args.to),
         ModelsCommand::Import(args) => import::import(&args),
         ModelsCommand::Train(args) => train::train(&args),
     }

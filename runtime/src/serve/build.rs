@@ -251,6 +251,7 @@ impl Builder<'_> {
                 epochs: how.microprofile_epochs,
                 ..MicroprofileConfig::default()
             },
+            rollback: how.rollback,
             window_s: how.window_s,
             beyond_window_s: how.beyond_window_s,
             cores: self.cores(),

@@ -23,6 +23,8 @@ const YIELD_FADES: f64 = 0.01;
 /// Least yield believed.
 const LEAST_YIELD: f64 = 0.2;
 
+/// Most accuracy that a loss of confidence is believed to cost.
+const MOST_LOST: f64 = 0.3;
 /// Share of the way back to its first accuracy that a tenant's first retraining is hoped to go.
 const RECOVERY: f64 = 0.5;
 
@@ -141,9 +143,11 @@ impl CoordinatorMachine {
         }
     }
 
-    /// The running accuracy, as far as its samples go; what validation or the configuration says for the rest.
+    /// The running accuracy, as far as its samples go; for the rest what validation or the configuration says, less what the answers'
+    /// confidence has lost since.
     fn accuracy(&self, planning: &TenantPlanning, tick: &TenantTick) -> f64 {
-        let assumed = tick.retraining.validated.unwrap_or(planning.prior_accuracy);
+        let lost = tick.telemetry.drift.map_or(0.0, |drift| drift.confidence.clamp(-MOST_LOST, 0.0));
+        let assumed = tick.retraining.validated.unwrap_or(planning.prior_accuracy) + lost;
         let wanted = self.config.min_accuracy_samples.max(1.0);
         let value = match tick.telemetry.accuracy {
             Some(seen) => assumed + (seen.value - assumed) * (seen.samples / wanted).clamp(0.0, 1.0),

@@ -25,6 +25,8 @@ pub(super) struct Job {
     /// Workers lost.
     pub losses: u32,
     pub trained: Option<Trained>,
+    /// Version that is published anew instead of a retrained one.
+    pub back_to: Option<u32>,
     /// Whether the configurations were tried, or could not be.
     pub profiled: bool,
     pub tries: Vec<TrainSpec>,

@@ -10,6 +10,7 @@ mod outlook;
 #[cfg(test)]
 mod tests;
 mod types;
+mod watch;
 
 use std::collections::VecDeque;
 
@@ -18,10 +19,12 @@ use migrator_solver::InstanceId;
 
 pub use gain::{Course, Gains, Microprofile, MicroprofileConfig, Prospect, usual};
 pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish, Trained};
+pub use watch::Live;
 
 use crate::Time;
 use estimate::Estimate;
 use job::Job;
+use watch::Watch;
 
 /// The state of one tenant's retraining.
 ///
@@ -44,6 +47,7 @@ pub struct RetrainingMachine {
     deadline: Option<Time>,
     estimate: Estimate,
     gains: Gains,
+    watch: Watch,
     validated: Option<f64>,
     /// How the last window ended, in words.
     note: String,
@@ -66,6 +70,7 @@ impl RetrainingMachine {
             state: RetrainingState::Idle,
             job: Job::default(),
             window_began: Time(0),
+            watch: Watch::default(),
             pending: None,
             samples: 0,
             instance: None,
@@ -266,6 +271,10 @@ impl RetrainingMachine {
         let (RetrainingState::Publishing, Some(trained)) = (self.state, self.job.trained) else { return };
         match result {
             Ok(version) => {
+                match self.job.back_to {
+                    Some(_) => self.watch.settled(),
+                    None => self.watch.published(version),
+                }
                 self.record(&trained, Some(version));
                 let (accuracy, held_out) = (trained.after, trained.held_out);
                 self.outbox.push_back(RetrainingWish::Swap { version, accuracy, held_out });
@@ -283,7 +292,10 @@ impl RetrainingMachine {
         match result {
             Ok(()) => {
                 self.validated = self.job.trained.map(|trained| trained.after);
-                self.note = format!("window {} in service", self.job.window);
+                self.note = match self.job.back_to {
+                    Some(version) => format!("back to version {version}"),
+                    None => format!("window {} in service", self.job.window),
+                };
             }
             Err(message) => self.note = format!("swap failed: {message}"),
         }
@@ -298,6 +310,23 @@ impl RetrainingMachine {
             }
             self.give_up(now, message.to_owned());
         }
+    }
+
+    /// What the version in service made of labelled samples so far. One that does clearly worse than the version before it did is
+    /// taken back: a copy of that one is published.
+    pub fn live(&mut self, now: Time, live: Live) {
+        let idle = matches!(self.state, RetrainingState::Idle | RetrainingState::Collecting);
+        if !self.config.rollback || !idle {
+            return;
+        }
+        let Some(old) = self.watch.seen(live) else { return };
+        if self.state == RetrainingState::Collecting {
+            self.pending = Some(self.job.window);
+        }
+        let trained = Trained { before: live.share(), after: old.share(), held_out: live.of.min(old.of), core_s: 0.0 };
+        self.job = Job { window: self.job.window, back_to: Some(old.version), trained: Some(trained), ..Job::default() };
+        self.outbox.push_back(RetrainingWish::Rollback { version: old.version });
+        self.enter(RetrainingState::Publishing, Some(now + self.config.publish));
     }
 
     /// What to do next. Call until `None`.

@@ -297,6 +297,34 @@ fn a_newer_window_supersedes_a_microprofile() {
     assert_eq!(polled(&mut machine), [superseded, RetrainingWish::Export { window: 1 }]);
 }
 
+#[test]
+fn a_version_that_fails_in_service_is_taken_back() {
+    let mut machine = RetrainingMachine::new(RetrainingConfig::default());
+    machine.live(s(0), Live { version: 6, right: 90, of: 100 });
+    machine.samples(s(0), 100);
+    machine.window_started(s(0), 0);
+    machine.exported(s(1), Ok(160));
+    machine.placed(s(2), HERE);
+    machine.trained(s(9), better());
+    machine.published(s(10), Ok(7));
+    machine.swapped(s(11), Ok(()));
+    machine.window_started(s(12), 1);
+    machine.samples(s(12), 3);
+    polled(&mut machine);
+    machine.live(s(20), Live { version: 7, right: 20, of: 60 });
+    assert_eq!((polled(&mut machine), machine.state()), (vec![], RetrainingState::Exporting));
+    machine.handle_timeout(machine.timeout().unwrap());
+    polled(&mut machine);
+    machine.live(s(90), Live { version: 7, right: 20, of: 60 });
+    assert_eq!(polled(&mut machine), [RetrainingWish::Rollback { version: 6 }]);
+    machine.published(s(91), Ok(8));
+    assert_eq!(polled(&mut machine), [RetrainingWish::Swap { version: 8, accuracy: 0.9, held_out: 60 }]);
+    machine.swapped(s(92), Ok(()));
+    assert_eq!(machine.text(), "idle (back to version 6)");
+    machine.live(s(93), Live { version: 8, right: 0, of: 100 });
+    assert_eq!(polled(&mut machine), []);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Window,
@@ -308,6 +336,7 @@ enum Event {
     Lost(u64),
     Progress(u64),
     Paused,
+    Live(u32, u64),
     Trained(f64, f64),
     Published(bool),
     Swapped(bool),
@@ -326,6 +355,7 @@ fn event() -> impl Strategy<Value = Event> {
         (1u64..4).prop_map(Event::Lost),
         (0u64..50).prop_map(Event::Progress),
         Just(Event::Paused),
+        (1u32..4, 0u64..100).prop_map(|(version, right)| Event::Live(version, right)),
         (0.0..1.2, 0.0..1.2).prop_map(|(before, after)| Event::Trained(before, after)),
         any::<bool>().prop_map(Event::Published),
         any::<bool>().prop_map(Event::Swapped),
@@ -355,6 +385,7 @@ proptest! {
                 Event::Lost(id) => machine.instance_lost(now, InstanceId(id)),
                 Event::Progress(step) => machine.progress(now, step, 40, step as f64),
                 Event::Paused => machine.paused(now, 3, 40),
+                Event::Live(version, right) => machine.live(now, Live { version, right, of: 100 }),
                 Event::Trained(before, after) => machine.trained(now, Trained { before, after, held_out: 100, core_s: 3.0 }),
                 Event::Published(good) => machine.published(now, said(good, 2)),
                 Event::Swapped(good) => machine.swapped(now, said(good, ())),

@@ -41,6 +41,8 @@ pub struct RetrainingConfig {
     pub busy: f64,
     /// Longest microprofile.
     pub profile: Duration,
+    /// Whether a version that does clearly worse in service than the one before it is taken back.
+    pub rollback: bool,
     /// A data set older than this is written anew when the retraining gets its instance: there are newer samples by then.
     pub fresh: Duration,
     /// Longest export.
@@ -71,6 +73,7 @@ impl Default for RetrainingConfig {
             beyond_window_s: 0.0,
             cores: 1.0,
             busy: 0.5,
+            rollback: true,
             profile: Duration::from_secs(60),
             fresh: Duration::from_secs(5),
             export: Duration::from_secs(60),
@@ -153,6 +156,11 @@ pub enum RetrainingWish {
     Publish {
         /// Its window.
         window: u64,
+    },
+    /// Publish a copy of this older version, then `published`.
+    Rollback {
+        /// The older version.
+        version: u32,
     },
     /// Throw the data set, the checkpoint and the new weights of this window away.
     Discard {

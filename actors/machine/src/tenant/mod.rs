@@ -2,6 +2,7 @@
 
 mod audit;
 mod dispatch;
+mod drift;
 mod elsa;
 mod lane;
 mod meter;
@@ -17,12 +18,14 @@ use std::time::Duration;
 
 use migrator_solver::InstanceId;
 
+pub use drift::Drift;
 pub use types::{
     Accuracy, Answer, BatchId, Dispatch, EvalId, LaneSpec, LaneState, Request, RequestId, ShedReason, Telemetry, TenantConfig, TenantWish,
     Totals, Work,
 };
 
 use crate::Time;
+use drift::Answers;
 use lane::{InFlight, Lane};
 use meter::{End, Meter};
 use prequential::Prequential;
@@ -46,6 +49,9 @@ pub struct TenantMachine {
     outbox: VecDeque<TenantWish>,
     meter: Meter,
     prequential: Prequential,
+    answers: Answers,
+    /// Labelled samples that the version in service answered: rightly, and all.
+    labelled: (u64, u64),
     version: u32,
     /// Observed ÷ curve over all lanes: what a new lane starts with.
     ratio: f64,
@@ -67,6 +73,8 @@ impl TenantMachine {
     pub fn new(config: TenantConfig) -> TenantMachine {
         TenantMachine {
             prequential: Prequential::new(config.accuracy_window),
+            answers: Answers::default(),
+            labelled: (0, 0),
             config,
             queue: Queue::default(),
             evaluations: VecDeque::new(),
@@ -185,6 +193,14 @@ impl TenantMachine {
     pub fn labelled(&mut self, _now: Time, version: u32, correct: u32, of: u32) {
         if version == self.version {
             self.prequential.observe(correct, of);
+            self.labelled = (self.labelled.0 + u64::from(correct.min(of)), self.labelled.1 + u64::from(of));
+        }
+    }
+
+    /// `version` answered a request with `class`, `confidence` being its softmax's largest value. Ignored when it is no longer in service.
+    pub fn answered(&mut self, version: u32, class: u32, confidence: f64) {
+        if version == self.version {
+            self.answers.add(class, confidence);
         }
     }
 
@@ -192,6 +208,8 @@ impl TenantMachine {
     pub fn swapped(&mut self, _now: Time, version: u32, prior: Option<Accuracy>) {
         self.version = version;
         self.prequential.reset(prior);
+        self.answers.reset();
+        self.labelled = (0, 0);
     }
 
     /// The tenant shuts down: what waits and what arrives from now on is shed; what is in flight is finished.
@@ -215,6 +233,7 @@ impl TenantMachine {
             service_ratio: if lanes_up > 0 { ratios / f64::from(lanes_up) } else { self.ratio },
             lanes_up,
             accuracy: self.accuracy(),
+            drift: self.answers.drift(),
             version: self.version,
             ..self.meter.second(now)
         }
@@ -263,6 +282,11 @@ impl TenantMachine {
     /// Accuracy of the version in service on recent labelled samples; `None` before the first.
     pub fn accuracy(&self) -> Option<Accuracy> {
         self.prequential.accuracy()
+    }
+
+    /// Labelled samples that the version in service answered since it is: rightly, and all.
+    pub fn seen_labelled(&self) -> (u64, u64) {
+        self.labelled
     }
 
     /// Lanes with their states, by identity.

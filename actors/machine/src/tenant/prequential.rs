@@ -72,6 +72,18 @@ mod tests {
     }
 
     #[test]
+    fn the_interval_narrows_with_samples_and_stays_within_0_and_1() {
+        let interval = |value, samples| Accuracy { value, samples }.interval();
+        let (low, high) = interval(0.8, 100.0);
+        assert!((low - 0.711).abs() < 2e-3 && (high - 0.867).abs() < 2e-3, "{low} {high}");
+        let (narrow_low, narrow_high) = interval(0.8, 1000.0);
+        assert!(narrow_low > low && narrow_high < high);
+        assert!(interval(1.0, 10.0).0 < 0.75 && interval(1.0, 10.0).1 > 0.999);
+        let (low, high) = interval(0.0, 0.0);
+        assert!(low < 1e-6 && high > 0.999 && high <= 1.0);
+    }
+
+    #[test]
     fn a_swap_starts_from_its_validation() {
         let mut window = Prequential::new(100);
         window.observe(10, 100);

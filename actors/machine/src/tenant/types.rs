@@ -6,6 +6,7 @@ use migrator_models::Curve;
 use migrator_solver::{InstanceId, PolicyName};
 use serde::{Deserialize, Serialize};
 
+use super::drift::Drift;
 use crate::Time;
 
 /// A request, numbered by the shell; unique while it is unanswered.
@@ -249,6 +250,19 @@ pub struct Accuracy {
     pub samples: f64,
 }
 
+/// Standard deviations of a 95 % interval.
+const Z95: f64 = 1.96;
+
+impl Accuracy {
+    /// Where the true share lies with 95 %: Wilson's score interval, which is sound for few samples and shares near 0 and 1.
+    pub fn interval(&self) -> (f64, f64) {
+        let (p, n, z2) = (self.value.clamp(0.0, 1.0), self.samples.max(1e-9), Z95 * Z95);
+        let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+        let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+        ((centre - half).max(0.0), (centre + half).min(1.0))
+    }
+}
+
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
@@ -301,6 +315,8 @@ pub struct Telemetry {
     pub lanes_up: u32,
     /// Accuracy of the version in service.
     pub accuracy: Option<Accuracy>,
+    /// What its answers say of drift; `None` while there are too few.
+    pub drift: Option<Drift>,
     /// Version in service.
     pub version: u32,
 }
