@@ -101,7 +101,9 @@ pub fn instances(tenant: &str, task: &'static str, count: f64, slices: f64) {
 pub fn register(tenants: &[&str]) {
     for tenant in tenants {
         counter!("migrator_worker_restarts_total", "tenant" => (*tenant).to_owned()).increment(0);
-        for result in ["published", "kept", "failed"] {
+        counter!("migrator_rollbacks_total", "tenant" => (*tenant).to_owned()).increment(0);
+        counter!("migrator_microprofile_core_milliseconds_total", "tenant" => (*tenant).to_owned()).increment(0);
+        for result in ["published", "kept", "failed", "not_worth"] {
             counter!("migrator_retrainings_total", "tenant" => (*tenant).to_owned(), "result" => result).increment(0);
         }
     }
@@ -159,6 +161,6 @@ pub fn describe() {
     describe_counter!("migrator_rollbacks_total", "versions taken back because they did worse in service");
     describe_counter!("migrator_microprofile_core_milliseconds_total", "CPU milliseconds spent on microprofiles");
     describe_gauge!("migrator_retraining_accuracy_after", "held-out accuracy of the retrained version, last retraining");
-    describe_counter!("migrator_retrainings_total", "retrainings by result: published, kept, failed");
+    describe_counter!("migrator_retrainings_total", "retrainings by result: published, kept, failed, not_worth");
     describe_counter!("migrator_invariant_violations_total", "broken invariants by id; always 0 unless there is a bug");
 }

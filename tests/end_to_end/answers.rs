@@ -90,7 +90,13 @@ fn the_plan_as_text_names_every_tenant_and_the_partition_serves_them() {
 }
 
 /// Series that are unknown until the first retraining is over; `retraining` looks at them.
-const AFTER_RETRAINING: [&str; 2] = ["migrator_retraining_accuracy_before", "migrator_retraining_accuracy_after"];
+const AFTER_RETRAINING: [&str; 5] = [
+    "migrator_retraining_accuracy_before",
+    "migrator_retraining_accuracy_after",
+    "migrator_retraining_accuracy_foretold",
+    "migrator_retraining_core_seconds_foretold",
+    "migrator_retraining_core_seconds",
+];
 
 /// Series that only a GPU has; `nvidia` looks at them.
 pub const OF_A_GPU: [&str; 5] = [

@@ -16,7 +16,7 @@ pub use client::{Client, Reply};
 pub use command::{Ran, bin, run};
 pub use config::{Fake, Heavy, Pair};
 pub use server::Server;
-pub use swing::{drive, swing};
+pub use swing::swing;
 pub use world::World;
 
 /// What must happen at all happens within this; only a hang takes longer. Not a claim about speed.

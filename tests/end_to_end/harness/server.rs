@@ -28,14 +28,7 @@ pub struct Server {
 
 impl Server {
     pub(super) fn start(config: &Path, state: &Path, log: PathBuf) -> Server {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = Command::new(bin("migrator"));
-        command.args(["--log", "info", "serve", "--http-port", "0", "--metrics-port", "0", "--grpc-port", "0"]);
-        command.arg("--config").arg(config).arg("--state-dir").arg(state);
-        command.env(process::MARK, &mark).env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-        let mut child = command.spawn().unwrap();
+        let (mut child, mark) = spawn(config, state, &log);
         let listening = listening(&mut child);
         // From here on a failure cleans up after itself.
         let nowhere = Client::new("0.0.0.0:0");
@@ -52,6 +45,18 @@ impl Server {
             (!tenants.is_empty() && tenants.iter().all(|tenant| tenant["ready"] == true)).then_some(())
         });
         server
+    }
+
+    /// Starts one and kills it as soon as `when`, however far it has come; none of its processes is left then.
+    pub(super) fn killed(config: &Path, state: &Path, log: PathBuf, what: &str, when: impl Fn() -> bool) {
+        let (mut child, mark) = spawn(config, state, &log);
+        let _output = listening(&mut child);
+        let nowhere = Client::new("0.0.0.0:0");
+        let mut server = Server { child, mark, log, http: nowhere.clone(), metrics: nowhere };
+        eventually(what, || when().then_some(()));
+        server.signal("KILL");
+        server.ended();
+        server.nothing_left();
     }
 
     /// Its process.
@@ -131,6 +136,18 @@ impl Drop for Server {
         }
         self.nothing_left();
     }
+}
+
+/// The process, and what its own processes are known by.
+fn spawn(config: &Path, state: &Path, log: &Path) -> (Child, String) {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let mark = format!("{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+    let file = File::options().create(true).append(true).open(log).unwrap();
+    let mut command = Command::new(bin("migrator"));
+    command.args(["--log", "info", "serve", "--http-port", "0", "--metrics-port", "0", "--grpc-port", "0"]);
+    command.arg("--config").arg(config).arg("--state-dir").arg(state);
+    command.env(process::MARK, &mark).env("NO_COLOR", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+    (command.spawn().unwrap(), mark)
 }
 
 /// The first line of its output; the rest is read and dropped, so that it never blocks on a full pipe.

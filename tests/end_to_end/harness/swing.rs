@@ -40,7 +40,7 @@ fn load(server: &Server, tenant: &'static str, turn: u64) -> TenantLoad {
 }
 
 /// Drives `east` and `west` of a setup like [`Heavy`](super::Heavy) until `enough`.
-pub fn drive(server: &Server, mut enough: impl FnMut() -> bool) -> LoadReport {
+fn drive(server: &Server, mut enough: impl FnMut() -> bool) -> LoadReport {
     settled("both tenants have capacity", || {
         let ready = ["east", "west"].iter().all(|tenant| whole_rps(server, tenant).is_finite() && whole_rps(server, tenant) > 0.0);
         ready.then_some(()).ok_or("no capacity yet")

@@ -99,6 +99,11 @@ impl Folder {
         Server::start(&self.config(), &self.state(), self.file("server.log"))
     }
 
+    /// Starts the server and kills it as soon as `when`.
+    pub fn serve_and_kill(&self, what: &str, when: impl Fn() -> bool) {
+        Server::killed(&self.config(), &self.state(), self.file("server.log"), what, when);
+    }
+
     /// Runs `migrator … --config … --state-dir …`.
     pub fn run(&self, args: &[&str]) -> Ran {
         let (config, state) = (self.config(), self.state());
