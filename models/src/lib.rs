@@ -7,6 +7,7 @@ pub mod curve;
 pub mod data;
 pub mod file;
 pub mod reader;
+pub mod row;
 pub mod spec;
 pub mod store;
 pub mod synthetic;

@@ -37,6 +37,16 @@ pub enum ReadError {
         /// What would be right.
         expected: String,
     },
+    /// A file as such.
+    #[error("{}: {what}; expected {expected}", path.display())]
+    Whole {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+        /// What would be right.
+        expected: String,
+    },
     /// No row at all.
     #[error("{}: holds no rows; expected {expected}", path.display())]
     Empty {
@@ -58,6 +68,10 @@ impl ReadError {
 
     pub(crate) fn at_byte(path: &Path, offset: u64, what: impl Into<String>, expected: impl Into<String>) -> Self {
         ReadError::Byte { path: path.to_owned(), offset, what: what.into(), expected: expected.into() }
+    }
+
+    pub(crate) fn whole(path: &Path, what: impl Into<String>, expected: impl Into<String>) -> Self {
+        ReadError::Whole { path: path.to_owned(), what: what.into(), expected: expected.into() }
     }
 
     pub(crate) fn empty(path: &Path, expected: impl Into<String>) -> Self {

@@ -1,21 +1,30 @@
-//! Files → samples and arrivals: numeric tables with the label last, CIFAR-10 binary, labelled text, traces of arrivals.
+//! Files → samples and arrivals: numeric tables, CIFAR-10 binary, MNIST, labelled text, folders of images or texts, safetensors; traces of
+//! arrivals.
 //!
-//! Knows nothing of models: a reader says what is in the file, the caller whether it fits. Read in the order [`set`], [`error`],
+//! Knows nothing of models: a reader says what is in the file, the caller whether it fits. Read in the order [`set`], [`error`], [`rows`],
 //! then one module per format.
 
 pub mod arrivals;
 pub mod cifar;
 pub mod error;
+pub mod folder;
+mod label;
+mod lines;
+pub mod mnist;
+pub mod rows;
 pub mod set;
 pub mod table;
+pub mod tensors;
 pub mod text;
 pub mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use arrivals::{Arrivals, Row as TraceRow, Trace, TraceOptions, read_arrivals, read_trace};
 pub use error::ReadError;
+pub use folder::Picture;
+pub use rows::Rows;
 pub use set::{Features, LabelledSet, Row};
 pub use write::write_set;
 
@@ -26,16 +35,42 @@ pub enum Format {
     Table,
     /// CIFAR-10 binary: 1 label byte and 3,072 pixel bytes a row.
     Cifar10,
+    /// MNIST's IDX: a file of images and one of labels.
+    Mnist,
     /// `label<TAB>text`, one row a line.
     Text,
+    /// A folder of images for each class.
+    Images,
+    /// A folder of texts for each class.
+    Texts,
+    /// Tensors `x` and `y`.
+    Safetensors,
 }
 
 impl Format {
-    /// The format a file's name suggests: `.bin` is CIFAR-10, `.tsv` is text, anything else a table.
+    /// Names, as in `--format`.
+    pub const NAMES: [(&'static str, Format); 7] = [
+        ("table", Format::Table),
+        ("cifar10", Format::Cifar10),
+        ("mnist", Format::Mnist),
+        ("text", Format::Text),
+        ("images", Format::Images),
+        ("texts", Format::Texts),
+        ("safetensors", Format::Safetensors),
+    ];
+
+    /// The format that a name suggests: `.bin` is CIFAR-10, `.tsv` is text, `idx3` is MNIST, a folder holds images or texts, anything else is
+    /// a table.
     pub fn of(path: &Path) -> Format {
+        if path.is_dir() {
+            return if folder::holds_images(path) { Format::Images } else { Format::Texts };
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match path.extension().and_then(|e| e.to_str()) {
+            _ if name.contains("idx3") => Format::Mnist,
             Some("bin") => Format::Cifar10,
             Some("tsv") => Format::Text,
+            Some("safetensors") => Format::Safetensors,
             _ => Format::Table,
         }
     }
@@ -45,27 +80,38 @@ impl FromStr for Format {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "table" => Ok(Format::Table),
-            "cifar10" => Ok(Format::Cifar10),
-            "text" => Ok(Format::Text),
-            other => Err(format!("unknown sample format `{other}`; allowed: table, cifar10, text")),
-        }
+        let found = Format::NAMES.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = Format::NAMES.iter().map(|(name, _)| *name).collect();
+            format!("unknown sample format `{name}`; allowed: {}", known.join(", "))
+        })
     }
 }
 
 /// How samples are read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReadOptions {
     /// The format; `None` takes the one the file's name suggests.
     pub format: Option<Format>,
-    /// Factor on every number of a table (optdigits: 1/16 brings counts to 0–1). CIFAR-10 pixels are always divided by 255.
+    /// Factor on every number of a table (optdigits: 1/16 brings counts to 0–1).
     pub scale: f32,
+    /// What pixels are divided by.
+    pub most: f32,
+    /// What images become; without it they cannot be read.
+    pub picture: Option<Picture>,
+    /// Names of the classes, class 0 first; for tables, texts and folders. None = they are numbers, or the folders' names in order.
+    pub classes: Vec<String>,
+    /// Column of a table's label, by name or number from 1; none = the last.
+    pub label: Option<String>,
+    /// Whether a table has a header; none = it has one when no field of the first line is a number.
+    pub header: Option<bool>,
+    /// File of MNIST's labels; none = beside the images.
+    pub labels: Option<PathBuf>,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        ReadOptions { format: None, scale: 1.0 }
+        ReadOptions { format: None, scale: 1.0, most: 255.0, picture: None, classes: Vec::new(), label: None, header: None, labels: None }
     }
 }
 
@@ -74,24 +120,26 @@ impl Default for ReadOptions {
 /// # Errors
 /// [`ReadError`] with the file, the place in it and what would be right there; a file without rows is an error too.
 pub fn read_set(path: &Path, options: ReadOptions) -> Result<LabelledSet, ReadError> {
-    match options.format.unwrap_or_else(|| Format::of(path)) {
-        Format::Table => table::read_table(path, options.scale),
-        Format::Cifar10 => cifar::read_cifar10(path),
-        Format::Text => text::read_text(path),
-    }
+    open(path, &options)?.collect_set()
 }
 
-/// The whole file as text.
-fn read_to_string(path: &Path) -> Result<String, ReadError> {
-    let bytes = std::fs::read(path).map_err(|source| ReadError::io(path, source))?;
-    String::from_utf8(bytes).map_err(|e| {
-        ReadError::at_byte(
-            path,
-            e.utf8_error().valid_up_to() as u64,
-            "is not UTF-8",
-            "a text file; `.bin` files are read as CIFAR-10 binary",
-        )
-    })
+/// Opens a file or folder of labelled samples.
+///
+/// # Errors
+/// [`ReadError`] when it cannot be read at all, or holds no rows.
+pub fn open(path: &Path, options: &ReadOptions) -> Result<Rows, ReadError> {
+    match options.format.unwrap_or_else(|| Format::of(path)) {
+        Format::Table => table::read_table(path, options),
+        Format::Cifar10 => cifar::read_cifar10(path, options.most),
+        Format::Mnist => mnist::read_mnist(path, options.labels.as_deref(), options.most),
+        Format::Text => text::read_text(path, &options.classes),
+        Format::Texts => folder::read_texts(path, &options.classes),
+        Format::Safetensors => tensors::read_tensors(path),
+        Format::Images => match options.picture {
+            Some(picture) => folder::read_images(path, &options.classes, picture, options.most),
+            None => Err(ReadError::whole(path, "images", "a model that takes [channels, height, width]")),
+        },
+    }
 }
 
 /// A file that a test writes; it goes with its folder.
@@ -160,6 +208,6 @@ mod tests {
 
     #[test]
     fn an_unknown_format_is_told_what_is_allowed() {
-        assert!("jpeg".parse::<Format>().unwrap_err().contains("table, cifar10, text"));
+        assert!("jpeg".parse::<Format>().unwrap_err().contains("table, cifar10, mnist, text"));
     }
 }

@@ -4,32 +4,42 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ReadOptions;
 use super::error::{ReadError, shown};
-use super::set::{Features, LabelledSet, Row};
+use super::label::label;
+use super::lines::Lines;
+use super::rows::Rows;
+use super::set::{Features, Row};
 
 /// Reads a numeric table, every feature multiplied by `scale`.
 ///
 /// # Errors
 /// [`ReadError`] with file and line.
-pub fn read_table(path: &Path, scale: f32) -> Result<LabelledSet, ReadError> {
-    let text = super::read_to_string(path)?;
-    let labels = label_file(path).filter(|sibling| sibling.exists()).map(|sibling| read_labels(&sibling)).transpose()?;
-    let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
-    let layout = Layout::of(path, &lines, labels.is_none())?;
-    let mut rows = Vec::with_capacity(lines.len());
-    for &(index, line) in &lines[usize::from(layout.header)..] {
-        let at = |(what, expected): (String, String)| ReadError::at_line(path, index + 1, what, expected);
-        let (features, own) = layout.parse(line, scale).map_err(at)?;
+pub fn read_table(path: &Path, options: &ReadOptions) -> Result<Rows, ReadError> {
+    let names = options.classes.clone();
+    let sibling = label_file(path).filter(|sibling| options.label.is_none() && sibling.exists());
+    let labels = sibling.map(|sibling| read_labels(&sibling, &names)).transpose()?;
+    let mut lines = Lines::open(path)?;
+    let empty = || ReadError::empty(path, "rows of numbers, the label last");
+    let first = lines.next().ok_or_else(empty)??;
+    let second = lines.next().transpose()?;
+    let layout = Layout::of(path, &first, second.as_ref(), labels.is_none(), options)?;
+    let total = labels.as_ref().map(|labels| labels.len() as u64);
+    let before = [Some(first).filter(|_| !layout.header), second].into_iter().flatten().map(Ok);
+    let (path, scale, mut row) = (path.to_owned(), options.scale, 0);
+    let rows = before.chain(lines).map(move |line| {
+        let (number, line) = line?;
+        let at = |(what, expected): (String, String)| ReadError::at_line(&path, number, what, expected);
+        let index = row;
+        row += 1;
+        let (features, own) = layout.parse(&line, scale, &names).map_err(at)?;
         let label = match &labels {
-            Some(labels) => *labels.get(rows.len()).ok_or_else(|| at(too_few(labels.len())))?,
+            Some(labels) => *labels.get(index).ok_or_else(|| at(too_few(labels.len())))?,
             None => own.unwrap_or_default(),
         };
-        rows.push(Row { features: Features::Numbers(features), label });
-    }
-    match rows.is_empty() {
-        true => Err(ReadError::empty(path, "rows of numbers, the label last")),
-        false => Ok(LabelledSet::new(rows)),
-    }
+        Ok(Row { features: Features::Numbers(features), label })
+    });
+    Ok(Rows::new(total, rows).with_names(options.classes.clone()))
 }
 
 fn too_few(labels: usize) -> (String, String) {
@@ -47,10 +57,12 @@ fn label_file(path: &Path) -> Option<PathBuf> {
     Some(path.with_file_name(sibling))
 }
 
-fn read_labels(path: &Path) -> Result<Vec<u32>, ReadError> {
-    let text = super::read_to_string(path)?;
-    let parse = |(i, line): (usize, &str)| label(line.trim()).map_err(|(what, expected)| ReadError::at_line(path, i + 1, what, expected));
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+fn read_labels(path: &Path, names: &[String]) -> Result<Vec<u32>, ReadError> {
+    let parse = |line: Result<(usize, String), ReadError>| {
+        let (number, line) = line?;
+        label(line.trim(), names).map_err(|(what, expected)| ReadError::at_line(path, number, what, expected))
+    };
+    Lines::open(path)?.map(parse).collect()
 }
 
 /// What the first lines say about the rest.
@@ -61,40 +73,74 @@ struct Layout {
     fields: usize,
     /// Fields that are features.
     features: Vec<usize>,
-    labelled: bool,
+    /// The field that is the label.
+    label: Option<usize>,
 }
 
 impl Layout {
-    fn of(path: &Path, lines: &[(usize, &str)], labelled: bool) -> Result<Self, ReadError> {
-        let Some(&(_, first)) = lines.first() else { return Err(ReadError::empty(path, "rows of numbers, the label last")) };
+    fn of(
+        path: &Path,
+        (number, first): &(usize, String),
+        second: Option<&(usize, String)>,
+        labelled: bool,
+        options: &ReadOptions,
+    ) -> Result<Self, ReadError> {
         let separator = [',', ';'].into_iter().find(|&c| first.contains(c));
         let names = split(first, separator);
-        let header = names.iter().all(|name| name.parse::<f64>().is_err());
-        let Some(&(index, sample)) = lines.get(usize::from(header)) else { return Err(ReadError::empty(path, "rows under the header")) };
+        let header = options.header.unwrap_or_else(|| names.iter().all(|name| name.parse::<f64>().is_err()));
+        let (index, sample) = match (header, second) {
+            (false, _) => (*number, first),
+            (true, Some((number, second))) => (*number, second),
+            (true, None) => return Err(ReadError::empty(path, "rows under the header")),
+        };
         let sample = split(sample, separator);
-        let width = sample.len() - usize::from(labelled);
-        if width == 0 {
-            return Err(ReadError::at_line(
-                path,
-                index + 1,
-                "one field",
-                "at least one feature and the label, separated by commas or blanks",
-            ));
+        if sample.len() < 1 + usize::from(labelled) {
+            let expected = "at least one feature and the label, separated by commas or blanks";
+            return Err(ReadError::at_line(path, index, "one field", expected));
         }
         let unnamed = usize::from(header && sample.len() == names.len() + 1);
-        let is_feature = |&i: &usize| !header || sample[i].parse::<f64>().is_ok();
-        Ok(Layout { separator, header, fields: sample.len(), features: (unnamed..width).filter(is_feature).collect(), labelled })
+        let label = if labelled { Some(label_field(path, *number, &names, header, unnamed, sample.len(), options)?) } else { None };
+        let is_feature = |&i: &usize| Some(i) != label && (!header || sample[i].parse::<f64>().is_ok());
+        Ok(Layout { separator, header, fields: sample.len(), features: (unnamed..sample.len()).filter(is_feature).collect(), label })
     }
 
     /// Features and label of a line, or what is wrong and what would be right.
-    fn parse(&self, line: &str, scale: f32) -> Result<(Vec<f32>, Option<u32>), (String, String)> {
+    fn parse(&self, line: &str, scale: f32, names: &[String]) -> Result<(Vec<f32>, Option<u32>), (String, String)> {
         let fields = split(line, self.separator);
         if fields.len() != self.fields {
             return Err((format!("{} fields", fields.len()), format!("{} as in the first row", self.fields)));
         }
         let features: Result<Vec<f32>, _> = self.features.iter().map(|&i| number(i, fields[i]).map(|n| n * scale)).collect();
-        let label = if self.labelled { Some(label(fields[self.fields - 1])?) } else { None };
+        let label = self.label.map(|field| label(fields[field], names)).transpose()?;
         Ok((features?, label))
+    }
+}
+
+/// Which field is the label: the last, or what was asked for by name or by number from 1.
+fn label_field(
+    path: &Path,
+    line: usize,
+    names: &[&str],
+    header: bool,
+    unnamed: usize,
+    fields: usize,
+    options: &ReadOptions,
+) -> Result<usize, ReadError> {
+    let Some(wanted) = &options.label else { return Ok(fields - 1) };
+    if header && let Some(at) = names.iter().position(|name| name == wanted) {
+        return Ok(at + unnamed);
+    }
+    match wanted.parse::<usize>() {
+        Ok(number) if (1..=fields).contains(&number) => Ok(number - 1),
+        _ => {
+            let known = if header { format!("one of {}, or ", names.join(", ")) } else { String::new() };
+            Err(ReadError::at_line(
+                path,
+                line,
+                format!("there is no column {}", shown(wanted)),
+                format!("{known}a number from 1 to {fields}"),
+            ))
+        }
     }
 }
 
@@ -113,28 +159,51 @@ fn number(column: usize, field: &str) -> Result<f32, (String, String)> {
         .ok_or_else(|| (format!("column {}: {}", column + 1, shown(field)), "a finite number".to_owned()))
 }
 
-/// A class: a whole number, written with or without a decimal part.
-fn label(field: &str) -> Result<u32, (String, String)> {
-    let whole = |n: &f64| n.fract() == 0.0 && (0.0..65_536.0).contains(n);
-    let wrong = || (format!("label {}", shown(field)), "a whole number from 0, below 65536, in the last column".to_owned());
-    field.parse::<f64>().ok().filter(whole).map(|n| n as u32).ok_or_else(wrong)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::{Given, real};
+    use crate::reader::{Given, LabelledSet, real};
 
     fn file(name: &str, text: &str) -> Given {
         Given::new(name, text.as_bytes())
     }
 
+    fn set(path: &Path, options: &ReadOptions) -> Result<LabelledSet, ReadError> {
+        read_table(path, options)?.collect_set()
+    }
+
     fn read(name: &str, text: &str) -> LabelledSet {
-        read_table(&file(name, text), 1.0).unwrap()
+        set(&file(name, text), &ReadOptions::default()).unwrap()
     }
 
     fn error(name: &str, text: &str) -> String {
-        read_table(&file(name, text), 1.0).unwrap_err().to_string()
+        set(&file(name, text), &ReadOptions::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_label_may_be_any_column_and_a_name() {
+        let options = |label: &str, classes: &[&str]| ReadOptions {
+            label: Some(label.to_owned()),
+            classes: classes.iter().map(|name| (*name).to_owned()).collect(),
+            ..ReadOptions::default()
+        };
+        let named = file("named.csv", "x,move,y\n1,UP,2\n3,DOWN,4\n");
+        let found = set(&named, &options("move", &["DOWN", "UP"])).unwrap();
+        assert_eq!(found.rows.iter().map(|row| row.label).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(found.rows[1].features, Features::Numbers(vec![3.0, 4.0]));
+        assert_eq!(set(&file("first.csv", "1,5,6\n0,7,8\n"), &options("1", &[])).unwrap().rows[0].label, 1);
+        let wrong = set(&named, &options("up", &[])).unwrap_err().to_string();
+        assert!(wrong.contains(":1: there is no column `up`; expected one of x, move, y, or a number from 1 to 3"), "{wrong}");
+        let other = set(&named, &options("move", &["UP"])).unwrap_err().to_string();
+        assert!(other.contains(":3: label `DOWN`; expected one of UP"), "{other}");
+        let header = ReadOptions { header: Some(true), ..ReadOptions::default() };
+        assert_eq!(set(&file("numbers.csv", "1,2\n3,4\n"), &header).unwrap().rows.len(), 1);
+    }
+
+    #[test]
+    fn rows_after_a_bad_one_are_read() {
+        let rows: Vec<_> = read_table(&file("some.csv", "1,2,0\n1,x,0\n3,4,1\n"), &ReadOptions::default()).unwrap().collect();
+        assert!(rows[0].is_ok() && rows[1].is_err() && rows[2].is_ok());
     }
 
     #[test]
@@ -143,7 +212,10 @@ mod tests {
         assert_eq!((plain.rows.len(), plain.classes, plain.width()), (2, 2, Some(2)));
         assert_eq!(read("blanks.txt", "1 2  0\n3 4 1\n"), plain);
         assert_eq!(read("header.csv", "a,b,class\n1,2,0\n3,4,1.0\n"), plain);
-        assert_eq!(read_table(&file("scaled.csv", "16,0\n"), 1.0 / 16.0).unwrap().rows[0].features, Features::Numbers(vec![1.0]));
+        assert_eq!(
+            set(&file("scaled.csv", "16,0\n"), &ReadOptions { scale: 1.0 / 16.0, ..ReadOptions::default() }).unwrap().rows[0].features,
+            Features::Numbers(vec![1.0])
+        );
     }
 
     #[test]
@@ -158,9 +230,11 @@ mod tests {
         let data = file("pair.data", "1 2\n3 4\n");
         let labels = data.with_extension("labels");
         std::fs::write(&labels, "1\n0\n").unwrap();
-        assert_eq!(read_table(&data, 1.0).unwrap().rows.iter().map(|r| r.label).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(set(&data, &ReadOptions::default()).unwrap().rows.iter().map(|r| r.label).collect::<Vec<_>>(), [1, 0]);
         std::fs::write(&labels, "1\n").unwrap();
-        assert!(read_table(&data, 1.0).unwrap_err().to_string().contains(":2: row without a label: the label file has 1 lines"));
+        assert!(
+            set(&data, &ReadOptions::default()).unwrap_err().to_string().contains(":2: row without a label: the label file has 1 lines")
+        );
     }
 
     #[test]
@@ -186,7 +260,7 @@ mod tests {
         ];
         for (name, rows, width, classes) in expected {
             let Some(path) = real::file(name) else { return };
-            let set = read_table(&path, 1.0).unwrap();
+            let set = set(&path, &ReadOptions::default()).unwrap();
             assert_eq!((set.rows.len(), set.width(), set.classes), (rows, Some(width), classes), "{name}");
         }
     }
