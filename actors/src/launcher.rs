@@ -291,6 +291,37 @@ impl Launcher {
         Ok(started)
     }
 
+    /// Starts a worker in the staging area with a model of somebody's own loaded under `key`, on one executor.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; the process is dead then.
+    pub async fn stage_model(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        spec: &ModelSpec,
+        folder: PathBuf,
+        key: ModelKey,
+    ) -> Result<WorkerHandle, LaunchError> {
+        let (handle, _) = self.blank(tenant).await?;
+        let load = async {
+            handle.call(ToWorker::Limit { executors: 1 }, Vec::new()).await.map_err(LaunchError::Limit)?;
+            let message = ToWorker::Load { key, spec: spec.clone(), folder, warm: vec![1] };
+            handle.call(message, Vec::new()).await.map_err(|source| LaunchError::Load {
+                tenant: self.tenants[tenant.index()].tenant.clone(),
+                model: spec.name.clone(),
+                version: key.0,
+                source,
+            })
+        };
+        match load.await {
+            Ok(_) => Ok(handle),
+            Err(error) => {
+                handle.kill().await;
+                Err(error)
+            }
+        }
+    }
+
     /// The newest complete version of a tenant's model, and its folder.
     ///
     /// # Errors

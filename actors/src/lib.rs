@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod coordinator;
+pub mod golden;
 pub mod launcher;
 pub mod message;
 pub mod meter;

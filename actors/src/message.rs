@@ -69,6 +69,60 @@ pub struct Sample {
     pub features: Bytes,
     /// The class, below the model's `classes`.
     pub label: u32,
+    /// Who says so.
+    pub origin: Origin,
+}
+
+/// Where a sample's label comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// A client gave features and label.
+    #[default]
+    Client,
+    /// A client gave the label of an earlier request.
+    Label,
+    /// The golden model.
+    Golden,
+    /// A file, by an operator.
+    Import,
+}
+
+impl Origin {
+    /// All of them.
+    pub const ALL: [Origin; 4] = [Origin::Client, Origin::Label, Origin::Golden, Origin::Import];
+
+    /// In metrics and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Client => "client",
+            Origin::Label => "label",
+            Origin::Golden => "golden",
+            Origin::Import => "import",
+        }
+    }
+}
+
+/// Labels of requests that were answered.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<usize, SampleError>")]
+pub struct AddLabels {
+    /// The labels.
+    pub labels: Vec<Labelled>,
+    /// Who gave them.
+    pub origin: Origin,
+}
+
+/// A row of a request that was answered, and its label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labelled {
+    /// What was asked, as in [`Sample`]; none = the label only tells how good the answer was.
+    pub features: Option<Bytes>,
+    /// The class that is right.
+    pub label: u32,
+    /// The class that was answered.
+    pub answered: u32,
+    /// Version that answered.
+    pub version: u32,
 }
 
 /// Why samples were not taken.

@@ -103,6 +103,13 @@ pub fn register(tenants: &[&str]) {
         counter!("migrator_worker_restarts_total", "tenant" => (*tenant).to_owned()).increment(0);
         counter!("migrator_rollbacks_total", "tenant" => (*tenant).to_owned()).increment(0);
         counter!("migrator_microprofile_core_milliseconds_total", "tenant" => (*tenant).to_owned()).increment(0);
+        for result in ["labelled", "unsure", "dropped", "failed"] {
+            counter!("migrator_golden_requests_total", "tenant" => (*tenant).to_owned(), "result" => result).increment(0);
+        }
+        counter!("migrator_golden_compute_microseconds_total", "tenant" => (*tenant).to_owned()).increment(0);
+        for result in ["accepted", "unknown", "duplicate", "rows", "features"] {
+            counter!("migrator_late_labels_total", "tenant" => (*tenant).to_owned(), "result" => result).increment(0);
+        }
         for result in ["published", "kept", "failed", "not_worth"] {
             counter!("migrator_retrainings_total", "tenant" => (*tenant).to_owned(), "result" => result).increment(0);
         }
@@ -158,6 +165,9 @@ pub fn describe() {
     describe_gauge!("migrator_retraining_accuracy_foretold", "held-out accuracy that a microprofile foretold of the last retraining");
     describe_gauge!("migrator_retraining_core_seconds_foretold", "CPU seconds that a microprofile foretold of the last retraining");
     describe_gauge!("migrator_retraining_core_seconds", "CPU seconds that the last retraining took");
+    describe_counter!("migrator_golden_requests_total", "requests drawn for the golden model by result: labelled, unsure, dropped, failed");
+    describe_counter!("migrator_golden_compute_microseconds_total", "microseconds that the golden model computed");
+    describe_counter!("migrator_late_labels_total", "labels of earlier requests by result: accepted, unknown, duplicate, rows, features");
     describe_counter!("migrator_rollbacks_total", "versions taken back because they did worse in service");
     describe_counter!("migrator_microprofile_core_milliseconds_total", "CPU milliseconds spent on microprofiles");
     describe_gauge!("migrator_retraining_accuracy_after", "held-out accuracy of the retrained version, last retraining");

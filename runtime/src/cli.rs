@@ -1,5 +1,6 @@
 //! The command line. Every flag has a twin in the environment, `MIGRATOR_…`; the flag wins.
 
+mod data;
 mod gpu;
 mod simulate;
 
@@ -9,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use migrator_solver::PolicyName;
 
+pub use data::{DataCommand, DataImportArgs, DataStatsArgs, Period};
 pub use gpu::{CatalogArgs, GpuCommand, LibraryArgs, ModeArgs, Switch, TransitionArgs};
 pub use simulate::{Seeds, SimulateArgs, SimulateFormat};
 
@@ -54,6 +56,9 @@ pub enum Command {
     /// Look after the model store.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Look after the labelled samples.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Look at the GPUs of this host and at what GPU models can be cut into.
     #[command(subcommand)]
     Gpu(GpuCommand),

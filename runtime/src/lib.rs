@@ -1,11 +1,12 @@
 //! The `migrator` program: command line, configuration, HTTP, Prometheus, storage, wiring, load generator and demo.
 //!
 //! Links no libtorch and decides nothing about plans: it connects the actors to the outside. Read in the order [`cli`],
-//! [`config`], [`plan`], [`simulate`], [`http`], [`storage`], [`serve`], [`model`], [`load`], [`demo`].
+//! [`config`], [`plan`], [`simulate`], [`http`], [`storage`], [`serve`], [`model`], [`data`], [`load`], [`demo`].
 #![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod config;
+pub mod data;
 pub mod demo;
 pub mod gpu;
 pub mod grpc;

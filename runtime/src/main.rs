@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => migrator::demo::run(args),
         Command::Load(args) => migrator::load::run(args),
         Command::Models(command) => migrator::model::run(command),
+        Command::Data(command) => migrator::data::run(command),
         Command::Gpu(command) => migrator::gpu::run(command),
     };
     match result {

@@ -6,8 +6,11 @@
 mod answers;
 mod boundary;
 mod drain;
+mod golden;
 mod harness;
+mod import;
 mod kills;
+mod labels;
 mod nvidia;
 mod reconfiguration;
 mod refusals;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use migrator::config::Config;
 use migrator::http::TenantFront;
 use migrator::serve::build::{Host, build};
-use migrator::storage::SqliteSamples;
+use migrator::storage::{Bounds, SqliteSamples};
 use migrator_actors::message::{AddSamples, Infer, Sample};
 use migrator_device::Device;
 use migrator_models::store::{Manifest, Store, files_of};
@@ -65,7 +65,7 @@ async fn serve(case: &Case, config: &Config, folder: &Path, log: Log) -> Live {
     let host = Host {
         workers: Box::new(workers),
         device: Arc::clone(&device) as Arc<dyn Device>,
-        samples: Arc::new(SqliteSamples::open(&folder.join("samples.sqlite"), 1000).unwrap()),
+        samples: Arc::new(SqliteSamples::open(&folder.join("samples.sqlite"), Bounds::samples(1000)).unwrap()),
         tenants: Arbiter::current(),
     };
     let setup = build(config, host).await.unwrap();
@@ -118,7 +118,7 @@ async fn label(front: Arc<dyn TenantFront>, counts: Vec<u64>, start: Instant, we
     for (second, count) in counts.into_iter().enumerate() {
         sleep_until(start + Duration::from_millis(second as u64 * 1000 + 1500)).await;
         let features: Vec<u8> = [weather.now() as f32, 0.0].iter().flat_map(|value| value.to_le_bytes()).collect();
-        let sample = Sample { features: Bytes::from(features), label: 1 };
+        let sample = Sample { features: Bytes::from(features), label: 1, origin: Default::default() };
         if count > 0 {
             front.add_samples(AddSamples { samples: vec![sample; count as usize] }).await.unwrap();
         }

@@ -18,6 +18,7 @@ use migrator_solver::{InstanceId, TenantId};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::golden::Golden;
 use crate::launcher::Launcher;
 use crate::message::{Infer, InferError, Inferred, SampleStore};
 use crate::statistic::Statistics;
@@ -26,6 +27,7 @@ pub use lane::{DrainLane, LaneLost, LaneUp, SwapVersion};
 use lane::{Lane, Swap};
 use meter::Meter;
 use work::{Computed, Evaluation, Pending};
+pub use work::{argmax, confidence};
 
 /// What the front may read of a tenant without asking its actor.
 #[derive(Debug, Default)]
@@ -50,6 +52,7 @@ pub struct TenantActor {
     launcher: Arc<Launcher>,
     samples: Arc<dyn SampleStore>,
     flags: Arc<TenantFlags>,
+    golden: Option<Golden>,
     meter: Meter,
     lanes: BTreeMap<InstanceId, Lane>,
     drains: BTreeMap<InstanceId, Vec<oneshot::Sender<()>>>,
@@ -83,6 +86,8 @@ pub struct TenantParts {
     pub samples: Arc<dyn SampleStore>,
     /// Read by the front.
     pub flags: Arc<TenantFlags>,
+    /// Labels some of its requests, where there is a golden model.
+    pub golden: Option<Golden>,
 }
 
 impl TenantActor {
@@ -101,6 +106,7 @@ impl TenantActor {
             launcher: parts.launcher,
             samples: parts.samples,
             flags: parts.flags,
+            golden: parts.golden,
             lanes: BTreeMap::new(),
             drains: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -166,6 +172,9 @@ impl TenantActor {
             Answer::WorkerLost => Err(InferError::WorkerLost),
             Answer::Failed => Err(InferError::Failed(self.failure.clone())),
         };
+        if let (Ok(inferred), Answer::Served { rows, .. }) = (&result, &answer) {
+            self.consult(&pending.inputs, *rows, inferred);
+        }
         let took = self.clock.now().since(pending.arrived);
         self.meter.answered(&answer, took);
         self.flags.statistics.with(|counts| match answer {
@@ -266,6 +275,7 @@ impl Handler<Close> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.golden = None;
         self.machine.close(self.clock.now());
         self.pump(ctx);
     }

@@ -1,19 +1,21 @@
 //! Batches on their way to a worker and back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
 use migrator_machine::Time;
 use migrator_machine::tenant::{BatchId, EvalId, Work};
-use migrator_models::Datatype;
+use migrator_models::row;
 use migrator_solver::InstanceId;
 use migrator_wire::client::CallError;
 use migrator_wire::message::{FromWorker, ToWorker};
 use tokio::sync::oneshot;
 
 use super::TenantActor;
-use crate::message::{AddSamples, InferError, Inferred, Sample, SampleError};
+use crate::golden::Answered;
+use crate::message::{AddLabels, AddSamples, InferError, Inferred, Labelled, Origin, Sample, SampleError};
 use crate::statistic::Batch;
 
 /// A request that has no answer yet.
@@ -185,30 +187,55 @@ impl TenantActor {
 
     /// A sample's row of each input; pieces that are missing are empty, which the worker refuses.
     fn pieces(&self, features: &Bytes) -> Vec<Bytes> {
-        let mut rest = features.clone();
-        self.spec
-            .inputs()
-            .iter()
-            .map(|input| {
-                let length = match input.datatype {
-                    Datatype::Bytes => rest.first_chunk().map_or(0, |length| 4 + u32::from_le_bytes(*length) as usize),
-                    datatype => datatype.size().unwrap_or(0) * input.elements(),
-                };
-                rest.split_to(length.min(rest.len()))
-            })
-            .collect()
+        row::parts(&self.spec.inputs(), features).into_iter().map(|part| features.slice(part)).collect()
+    }
+
+    /// What was answered by the version in service counts as it was answered; the rest is answered anew. Gives what can be learnt from.
+    fn judge(&mut self, labels: Vec<Labelled>, origin: Origin) -> Vec<Sample> {
+        let (given, others): (Vec<Labelled>, Vec<Labelled>) = labels.into_iter().partition(|label| label.version == self.version);
+        let right = given.iter().filter(|label| label.answered == label.label).count();
+        self.machine.labelled(self.clock.now(), self.version, right as u32, given.len() as u32);
+        let sample = |Labelled { features, label, .. }| Some(Sample { features: features?, label, origin });
+        let others: Vec<Sample> = others.into_iter().filter_map(sample).collect();
+        self.evaluate(&others);
+        given.into_iter().filter_map(sample).chain(others).collect()
+    }
+
+    /// Offers a row of an answered request to the golden model, now and then.
+    pub(super) fn consult(&mut self, inputs: &[Bytes], rows: u32, inferred: &Inferred) {
+        let Some(index) = self.golden.as_mut().and_then(|golden| golden.draw(rows)) else { return };
+        let specs = self.spec.inputs();
+        let features = row::nth(&specs, inputs, index as usize);
+        let logits = self.spec.classes as usize * size_of::<f32>();
+        let answer = inferred.output.get(index as usize * logits..(index as usize + 1) * logits);
+        if let (Some(golden), Some(answer), None) = (&self.golden, answer, row::not_finite(&specs, &features)) {
+            golden.offer(Answered { features, answered: argmax(answer), version: inferred.version });
+        }
+    }
+
+    fn store(&self, samples: Vec<Sample>) -> ResponseFuture<Result<usize, SampleError>> {
+        let (store, tenant, at_ms) = (Arc::clone(&self.samples), self.name.clone(), self.clock.unix_ms());
+        Box::pin(async move {
+            let kept = samples.len();
+            let added = tokio::task::spawn_blocking(move || store.add(&tenant, at_ms, &samples)).await;
+            match added {
+                Ok(Ok(())) => Ok(kept),
+                Ok(Err(reason)) => Err(SampleError::Store(reason)),
+                Err(_) => Err(SampleError::Busy),
+            }
+        })
     }
 }
 
-/// Index of the largest of little-endian `f32`s; the first one when several are equal.
-/// Largest value of the softmax of logits.
-fn confidence(logits: &[u8]) -> f64 {
+/// Largest value of the softmax of little-endian `f32` logits.
+pub fn confidence(logits: &[u8]) -> f64 {
     let values = || logits.chunks_exact(4).map(|bytes| f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
     let highest = values().fold(f64::NEG_INFINITY, f64::max);
     1.0 / values().map(|value| (value - highest).exp()).sum::<f64>()
 }
 
-fn argmax(logits: &[u8]) -> u32 {
+/// Index of the largest of little-endian `f32`s; the first one when several are equal.
+pub fn argmax(logits: &[u8]) -> u32 {
     let values = logits.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
     let mut best = (0, f32::NEG_INFINITY);
     for (index, value) in values.enumerate() {
@@ -225,16 +252,17 @@ impl Handler<AddSamples> for TenantActor {
     fn handle(&mut self, message: AddSamples, ctx: &mut Self::Context) -> Self::Result {
         self.evaluate(&message.samples);
         self.pump(ctx);
-        let (store, tenant, at_ms) = (std::sync::Arc::clone(&self.samples), self.name.clone(), self.clock.unix_ms());
-        Box::pin(async move {
-            let kept = message.samples.len();
-            let added = tokio::task::spawn_blocking(move || store.add(&tenant, at_ms, &message.samples)).await;
-            match added {
-                Ok(Ok(())) => Ok(kept),
-                Ok(Err(reason)) => Err(SampleError::Store(reason)),
-                Err(_) => Err(SampleError::Busy),
-            }
-        })
+        self.store(message.samples)
+    }
+}
+
+impl Handler<AddLabels> for TenantActor {
+    type Result = ResponseFuture<Result<usize, SampleError>>;
+
+    fn handle(&mut self, message: AddLabels, ctx: &mut Self::Context) -> Self::Result {
+        let samples = self.judge(message.labels, message.origin);
+        self.pump(ctx);
+        self.store(samples)
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErr
         names(config, index, tenant, &mut found);
         retraining(config, index, tenant, &mut found);
         model(index, tenant, &mut found);
+        golden(index, tenant, &mut found);
     }
     errors.0.extend(found.into_iter().map(|(key, message)| source.at(&key, message)));
 }
@@ -129,7 +130,13 @@ fn retraining(config: &Config, index: usize, tenant: &TenantConfig, found: &mut 
         complain("max_samples", overridden, format!("must be at least min_samples, which is {}", effective.min_samples));
     }
     if effective.stored_samples < effective.max_samples {
-        complain("stored_samples", false, format!("must be at least max_samples, which is {}", effective.max_samples));
+        let overridden = own.stored_samples.is_some() || own.max_samples.is_some();
+        complain("stored_samples", overridden, format!("must be at least max_samples, which is {}", effective.max_samples));
+    }
+    // A retraining learns from the samples of up to two windows.
+    let least_days = 2.0 * effective.window_s / 86_400.0;
+    if effective.stored_days.is_some_and(|days| days < least_days) {
+        complain("stored_days", own.stored_days.is_some(), format!("must be at least two windows, {least_days:.4} days"));
     }
     let held_out = f64::from(effective.min_samples) * effective.held_out_share;
     if held_out < 1.0 {
@@ -140,6 +147,17 @@ fn retraining(config: &Config, index: usize, tenant: &TenantConfig, found: &mut 
             overridden,
             format!("must hold out at least one of {} samples, so at least {least:.3}", effective.min_samples),
         );
+    }
+}
+
+fn golden(index: usize, tenant: &TenantConfig, found: &mut Vec<(String, String)>) {
+    let Some(golden) = &tenant.golden else { return };
+    let mut complain = |key: &str, message: &str| found.push((format!("tenants[{index}].golden{key}"), message.to_owned()));
+    match (&golden.model, &golden.file) {
+        (None, None) => complain("", "needs model (its name in the store) or file"),
+        (Some(_), Some(_)) => complain(".file", "is for a model that is not in the store: give model or file"),
+        (Some(_), None) if golden.source.is_some() => complain(".source", "is for a file: the store knows what its models are"),
+        _ => {}
     }
 }
 

@@ -9,7 +9,7 @@ use migrator_models::{Architecture, ModelSpec, Source, TensorSpec};
 use migrator_solver::PolicyName;
 
 use super::{Config, DeviceConfig, DeviceKind, PlannerConfig, RetrainingConfig, TenantConfig};
-use crate::storage::SqliteSamples;
+use crate::storage::look;
 
 /// Compute slices of the `cpu` device's profiles.
 const SLICES: [u8; 5] = [1, 2, 3, 4, 7];
@@ -125,7 +125,9 @@ fn planner(out: &mut String, p: &PlannerConfig) {
 
 fn retraining(out: &mut String, r: &RetrainingConfig) {
     line!(out, "Retraining");
-    line!(out, "  windows of {} s; at most {} samples kept per tenant", r.window_s, r.stored_samples);
+    let size = r.stored_mib.map(|mib| format!(", {mib} MiB")).unwrap_or_default();
+    let age = r.stored_days.map(|days| format!(", {days} days")).unwrap_or_default();
+    line!(out, "  windows of {} s; at most {} samples{size}{age} kept per tenant", r.window_s, r.stored_samples);
 }
 
 fn describe(out: &mut String, config: &Config, tenant: &TenantConfig) {
@@ -192,7 +194,7 @@ impl Held {
         let root = config.server.models_dir();
         let mut keep = |problem: String| problems.push(problem);
         let store = if root.exists() { Store::open(&root).map_err(|e| keep(format!("model store: {e}"))).ok() } else { None };
-        let samples = SqliteSamples::counts(&config.server.samples_file()).map_err(|e| keep(format!("samples: {e}"))).unwrap_or_default();
+        let samples = look::counts(&config.server.samples_file()).map_err(|e| keep(format!("samples: {e}"))).unwrap_or_default();
         Held { store, samples }
     }
 

@@ -9,12 +9,13 @@ mod explain;
 pub(crate) mod key;
 mod schema;
 pub(crate) mod source;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use migrator_models::{ModelSpec, TrainSpec};
+use migrator_models::TrainSpec;
 use migrator_solver::PolicyName;
 use migrator_solver::forecast::ForecastName;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ use crate::http::key::Scope;
 pub use device::{Compute, DeviceConfig, DeviceKind, Enforcement};
 pub use explain::{Explanation, explain};
 pub use source::{ConfigError, ConfigErrors};
+pub use tenant::{Effort, GoldenConfig, LabelsConfig, RetrainingOverride, TenantConfig};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,105 +159,10 @@ pub struct RetrainingConfig {
     pub beyond_window_s: f64,
     /// Most samples kept per tenant; the oldest go.
     pub stored_samples: u32,
-}
-
-/// `[tenants.retraining]`: what differs from `[retraining]`. The window is the same for all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RetrainingOverride {
-    /// See [`RetrainingConfig::enabled`].
-    pub enabled: Option<bool>,
-    /// See [`RetrainingConfig::min_samples`].
-    pub min_samples: Option<u32>,
-    /// See [`RetrainingConfig::max_samples`].
-    pub max_samples: Option<u32>,
-    /// See [`RetrainingConfig::replay_share`].
-    pub replay_share: Option<f64>,
-    /// See [`RetrainingConfig::held_out_share`].
-    pub held_out_share: Option<f64>,
-    /// See [`RetrainingConfig::min_gain`].
-    pub min_gain: Option<f64>,
-    /// See [`RetrainingConfig::microprofile_share`].
-    pub microprofile_share: Option<f64>,
-    /// Ways to retrain, of which each window takes the one that is worth most; empty = the usual ones, made from `train`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub configurations: Vec<Effort>,
-}
-
-/// `[[tenants.retraining.configurations]]`: what differs from `[tenants.train]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Effort {
-    /// See [`TrainSpec::epochs`].
-    pub epochs: Option<u32>,
-    /// See [`TrainSpec::batch`].
-    pub batch: Option<u32>,
-    /// See [`TrainSpec::learning_rate`].
-    pub learning_rate: Option<f64>,
-    /// See [`TrainSpec::share`].
-    pub share: Option<f64>,
-    /// See [`TrainSpec::frozen`].
-    pub frozen: Option<f64>,
-}
-
-impl Effort {
-    fn of(&self, train: &TrainSpec) -> TrainSpec {
-        TrainSpec {
-            epochs: self.epochs.unwrap_or(train.epochs),
-            batch: self.batch.unwrap_or(train.batch),
-            learning_rate: self.learning_rate.unwrap_or(train.learning_rate),
-            share: self.share.unwrap_or(train.share),
-            frozen: self.frozen.unwrap_or(train.frozen),
-            ..train.clone()
-        }
-    }
-}
-
-/// `[[tenants]]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TenantConfig {
-    /// Name, in URLs, metrics and reports.
-    pub name: String,
-    /// Latency promised per request, milliseconds.
-    pub slo_ms: f64,
-    /// Worth of one of its good answers relative to the others'.
-    #[serde(default = "one")]
-    pub weight: f64,
-    /// Fewest requests/s it keeps however valuable the others are.
-    #[serde(default)]
-    pub floor_rps: f64,
-    /// Most requests waiting.
-    #[serde(default = "queue")]
-    pub queue: u32,
-    /// How long after its arrival a request is still answered, late, when it cannot be in time, milliseconds; none = it is shed.
-    #[serde(default)]
-    pub patience_ms: Option<f64>,
-    /// Most requests a second; none = as many as can be answered.
-    #[serde(default)]
-    pub rate_rps: Option<f64>,
-    /// Requests at once that the rate allows after a pause; none = one second's.
-    #[serde(default)]
-    pub burst: Option<u32>,
-    /// Most requests without an answer.
-    #[serde(default)]
-    pub concurrency: Option<u32>,
-    /// What differs from `[retraining]`.
-    #[serde(default)]
-    pub retraining: RetrainingOverride,
-    /// Its model.
-    pub model: ModelSpec,
-    /// How the model is fine-tuned.
-    #[serde(default)]
-    pub train: TrainSpec,
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-fn queue() -> u32 {
-    1024
+    /// Most that the samples of a tenant take, MiB; none = any size.
+    pub stored_mib: Option<u32>,
+    /// Longest that a sample is kept, days; none = any age.
+    pub stored_days: Option<f64>,
 }
 
 impl Default for ServerConfig {
@@ -310,6 +217,8 @@ impl Default for RetrainingConfig {
             microprofile_epochs: 4,
             beyond_window_s: 0.0,
             stored_samples: 20_000,
+            stored_mib: None,
+            stored_days: None,
         }
     }
 }
@@ -350,6 +259,9 @@ impl Config {
             held_out_share: own.held_out_share.unwrap_or(base.held_out_share),
             min_gain: own.min_gain.unwrap_or(base.min_gain),
             microprofile_share: own.microprofile_share.unwrap_or(base.microprofile_share),
+            stored_samples: own.stored_samples.unwrap_or(base.stored_samples),
+            stored_mib: own.stored_mib.or(base.stored_mib),
+            stored_days: own.stored_days.or(base.stored_days),
             ..base.clone()
         }
     }

@@ -75,6 +75,8 @@ static RETRAINING: &[Key] = &[
     may("microprofile_epochs", Int(1, 100)),
     may("beyond_window_s", Num(0.0, 86_400.0)),
     may("stored_samples", Int(2, 10_000_000)),
+    may("stored_mib", Int(1, 1 << 24)),
+    may("stored_days", Num(0.001, 36_500.0)),
 ];
 
 static OVERRIDE: &[Key] = &[
@@ -85,6 +87,9 @@ static OVERRIDE: &[Key] = &[
     may("held_out_share", Num(0.01, 0.5)),
     may("min_gain", Num(-1.0, 1.0)),
     may("microprofile_share", Num(0.0, 1.0)),
+    may("stored_samples", Int(2, 10_000_000)),
+    may("stored_mib", Int(1, 1 << 24)),
+    may("stored_days", Num(0.001, 36_500.0)),
     may("configurations", Tables(EFFORT)),
 ];
 
@@ -98,17 +103,33 @@ static TENANT: &[Key] = &[
     may("rate_rps", Num(0.001, 1e6)),
     may("burst", Int(1, 1_000_000)),
     may("concurrency", Int(1, 1_000_000)),
+    may("labels", Kind::Table(LABELS)),
+    may("golden", Kind::Table(GOLDEN)),
     may("retraining", Kind::Table(OVERRIDE)),
     must("model", Kind::Table(MODEL)),
     may("train", Kind::Table(TRAIN)),
 ];
 
+static GOLDEN: &[Key] = &[
+    may("model", Kind::Name),
+    may("file", Text),
+    may("source", Tagged("source", SOURCES)),
+    may("share", Num(0.0001, 1.0)),
+    may("max_rps", Num(0.01, 10_000.0)),
+    may("min_confidence", Num(0.0, 1.0)),
+];
+
+static LABELS: &[Key] = &[may("wait_s", Num(1.0, 604_800.0)), may("memory_mib", Int(1, 65_536)), may("features", Bool)];
+
 static MODEL: &[Key] = &[
     must("name", Kind::Name),
     must("classes", Int(2, 100_000)),
     must("max_batch", Int(1, 1024)),
-    must("source", Tagged("source", &[("architecture", ARCHITECTURE), ("torchscript", TORCHSCRIPT)])),
+    may("precision", Choice(&["fp32", "fp16", "bf16"])),
+    must("source", Tagged("source", SOURCES)),
 ];
+
+static SOURCES: &[(&str, &[Key])] = &[("architecture", ARCHITECTURE), ("torchscript", TORCHSCRIPT)];
 
 static ARCHITECTURE: &[Key] = &[must(
     "architecture",

@@ -59,7 +59,7 @@ const APPENDED: &[(&str, &str)] = &[
     ("queue = \"many\"", "c.toml:6: tenants[0].queue = \"many\": must be an integer from 1 to 1000000"),
     (
         "queu = 3",
-        "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, patience_ms, rate_rps, burst, concurrency, retraining, model, train",
+        "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, patience_ms, rate_rps, burst, concurrency, labels, golden, retraining, model, train",
     ),
     ("[tenants.train]\nepochs = 0", "c.toml:7: tenants[0].train.epochs = 0: must be an integer from 1 to 10000"),
     ("[device]\nkind = \"gpu\"", "c.toml:7: device.kind = \"gpu\": must be \"cpu\" or \"nvidia\""),
@@ -76,6 +76,12 @@ const APPENDED: &[(&str, &str)] = &[
     ),
     ("[planner]\npreload = \"yes\"", "c.toml:7: planner.preload = \"yes\": must be true or false"),
     ("[retraining]\nmax_samples = 10", "c.toml:7: retraining.max_samples = 10: must be at least min_samples, which is 64"),
+    ("golden = {}", "c.toml:6: tenants[0].golden: needs model (its name in the store) or file"),
+    (
+        "golden = { model = \"m\", file = \"x\" }",
+        "c.toml:6: tenants[0].golden.file = \"x\": is for a model that is not in the store: give model or file",
+    ),
+    ("[retraining]\nstored_days = 0.001", "c.toml:7: retraining.stored_days = 0.001: must be at least two windows, 0.0046 days"),
     ("[retraining]\nstored_samples = 1000", "c.toml:7: retraining.stored_samples = 1000: must be at least max_samples, which is 2000"),
     (
         "[tenants.retraining]\nmin_samples = 4",

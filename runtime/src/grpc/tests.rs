@@ -1,5 +1,7 @@
 //! Messages against a model: what fits becomes the same request as over HTTP, what does not is told in one line.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use migrator_models::{Datatype, ModelSpec, Source, TensorSpec};
 use migrator_protocol::infer_parameter::ParameterChoice;
@@ -9,7 +11,9 @@ use tonic::Code;
 
 use super::{infer, status};
 use crate::http::ApiError;
+use crate::http::recent::Remember;
 use crate::http::request::InferRequest;
+use crate::http::tests::front;
 
 fn model() -> ModelSpec {
     let input = |name: &str, datatype, shape: &[u32]| TensorSpec { name: name.to_owned(), datatype, shape: shape.to_vec() };
@@ -99,6 +103,18 @@ fn what_does_not_fit_is_told_in_one_line() {
         change(&mut request);
         assert_eq!(parse(request), Err(line.to_owned()));
     }
+}
+
+#[actix_web::test]
+async fn a_request_over_grpc_may_be_labelled_later() {
+    let how = Remember { age: Duration::from_secs(60), bytes: 1 << 20, features: true };
+    let front = front().with(|state| state.remember("a", how));
+    let contents = InferTensorContents { fp32_contents: vec![1.0, 2.0, 3.0], ..Default::default() };
+    let inputs = vec![tensor("INPUT0", "FP32", &[1, 3], contents)];
+    let message = ModelInferRequest { model_name: "a".to_owned(), id: "x".to_owned(), inputs, ..Default::default() };
+    infer::infer(&front.state, tokio::time::Instant::now(), None, message).await.unwrap();
+    let got = front.post("/v1/tenants/a/labels", r#"{"labels":[{"id":"x","label":1}]}"#).await;
+    assert_eq!(got.json()["accepted"], 1);
 }
 
 #[test]

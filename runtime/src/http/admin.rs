@@ -6,7 +6,7 @@ use migrator_actors::message::AddSamples;
 use serde_json::json;
 
 use super::error::ApiError;
-use super::{AppState, body, sample, text};
+use super::{AppState, batch, body, inference, sample, text};
 
 pub(super) async fn index() -> HttpResponse {
     HttpResponse::Ok().insert_header(ContentType::plaintext()).body(INDEX)
@@ -36,6 +36,7 @@ Tenants
   GET  /v1/tenants                                requests, SLO attainment, accuracy, retraining of each
   GET  /v1/tenants/{tenant}                       of one
   POST /v1/tenants/{tenant}/samples               {\"samples\": [{\"data\": [...], \"label\": 3}]}
+  POST /v1/tenants/{tenant}/labels                {\"labels\": [{\"id\": \"a request's\", \"label\": 3}]}
 
 Plan (JSON; as text with Accept: text/plain or ?format=text)
   GET  /v1/partition                              the GPUs and their instances
@@ -80,13 +81,18 @@ pub(super) async fn samples(state: web::Data<AppState>, http: HttpRequest, paylo
     let name = tenant_name(&state, &http)?;
     let (_, tenant) = state.tenant(name)?;
     let body = body::read(&http, payload, state.limits.max_body).await?;
-    let samples = sample::parse(&tenant.inputs, tenant.front.spec().classes, &body).map_err(ApiError::bad_request)?;
+    let (inputs, classes) = (&tenant.inputs, tenant.front.spec().classes);
+    let samples = match inference::json_length(&http)? {
+        None => sample::parse(inputs, classes, &body),
+        Some(json_len) => batch::parse(inputs, classes, &body, json_len),
+    };
+    let samples = samples.map_err(ApiError::bad_request)?;
     let accepted = tenant.front.add_samples(AddSamples { samples }).await?;
     Ok(HttpResponse::Ok().json(json!({ "accepted": accepted })))
 }
 
 /// `{tenant}` must be a tenant's name here, never a model's.
-fn tenant_name<'s>(state: &'s AppState, http: &HttpRequest) -> Result<&'s str, ApiError> {
+pub(super) fn tenant_name<'s>(state: &'s AppState, http: &HttpRequest) -> Result<&'s str, ApiError> {
     let asked = http.match_info().get("tenant").unwrap_or_default();
     let known = || super::list(state.tenants.keys());
     let found = state.tenants.get_key_value(asked).map(|(name, _)| name.as_str());

@@ -49,9 +49,15 @@ impl Asked<'_> {
     pub async fn answer(&self, request: &mut InferRequest) -> Result<Inferred, ApiError> {
         let parsed = self.arrived.elapsed();
         let inputs = std::mem::take(&mut request.inputs);
+        let recent = self.tenant.recent.as_ref().zip(request.id.as_deref());
+        // The buffers themselves are not copied here.
+        let labelled_later = recent.map(|(recent, id)| (recent, id, inputs.clone()));
         let priority = u32::try_from(request.priority).unwrap_or(u32::MAX);
         let infer = Infer { inputs, rows: request.rows, arrived: self.arrived, timeout: request.timeout, priority };
         let inferred = self.tenant.front.infer(infer).await?;
+        if let Some((recent, id, inputs)) = labelled_later {
+            self.tenant.remember(recent, id, &inputs, request.rows, &inferred);
+        }
         if self.state.trace.due(self.name) {
             let stages = Stages {
                 tenant: self.name,
@@ -119,7 +125,7 @@ fn respond(answer: &Answer<'_>, codec: Option<Codec>) -> Result<HttpResponse, Ap
     Ok(response.body(body.bytes))
 }
 
-fn json_length(http: &HttpRequest) -> Result<Option<usize>, ApiError> {
+pub(super) fn json_length(http: &HttpRequest) -> Result<Option<usize>, ApiError> {
     let Some(value) = http.headers().get(JSON_LENGTH) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|v| v.trim().parse().ok());
     parsed.map(Some).ok_or_else(|| ApiError::bad_request(format!("{JSON_LENGTH}: {value:?} is not a number of bytes")))

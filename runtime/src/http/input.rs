@@ -174,7 +174,7 @@ impl<'m> Inputs<'m> {
     /// Notes that the elements come after the JSON.
     fn take_binary(&mut self, head: &Head, size: usize) -> Result<(), String> {
         if self.lenient {
-            return Err("samples take no binary data".to_owned());
+            return Err("samples take no binary data one by one: send tensors, with labels beside the inputs".to_owned());
         }
         let (index, shape) = self.resolve(head)?;
         let elements = shape.iter().product::<u64>() as usize;

@@ -4,6 +4,7 @@
 //! devices. Read in the order [`AppState`], [`start`], `route`, `inference`, `request`, `input`, `tensor`, `response`, `sample`.
 
 mod admin;
+mod batch;
 mod body;
 pub(crate) mod classification;
 mod codec;
@@ -14,6 +15,7 @@ mod guard;
 pub(crate) mod inference;
 mod input;
 pub mod key;
+pub(crate) mod label;
 pub mod limit;
 pub mod metrics;
 pub(crate) mod model;
@@ -24,6 +26,7 @@ mod parameter;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+pub mod recent;
 pub(crate) mod repository;
 pub(crate) mod request;
 mod response;
@@ -47,7 +50,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
-use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleError};
+use migrator_actors::message::{AddLabels, AddSamples, Infer, InferError, Inferred, SampleError};
 use migrator_actors::statistic::Counts;
 use migrator_actors::view::View;
 use migrator_models::{ModelSpec, TensorSpec};
@@ -63,6 +66,8 @@ pub trait TenantFront: Send + Sync {
     fn infer(&self, infer: Infer) -> BoxFuture<'static, Result<Inferred, InferError>>;
     /// Keeps labelled samples that were checked against [`TenantFront::spec`]; gives how many were kept.
     fn add_samples(&self, samples: AddSamples) -> BoxFuture<'static, Result<usize, SampleError>>;
+    /// Keeps labels of requests that it answered; gives how many became samples.
+    fn add_labels(&self, labels: AddLabels) -> BoxFuture<'static, Result<usize, SampleError>>;
     /// The model.
     fn spec(&self) -> &ModelSpec;
     /// Version in service; 0 = none yet.
@@ -150,6 +155,8 @@ pub(crate) struct Tenant {
     pub unloaded: AtomicBool,
     /// Its quota.
     pub gate: Gate,
+    /// Requests whose labels may still come, where the tenant wants that.
+    pub(crate) recent: Option<recent::Recent>,
 }
 
 impl AppState {
@@ -162,7 +169,7 @@ impl AppState {
     ) -> AppState {
         let resolve = |front: Arc<dyn TenantFront>| {
             let (inputs, output) = (front.spec().inputs(), front.spec().output().name);
-            Tenant { inputs, output, front, unloaded: AtomicBool::new(false), gate: Gate::default() }
+            Tenant { inputs, output, front, unloaded: AtomicBool::new(false), gate: Gate::default(), recent: None }
         };
         let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
         AppState {
@@ -181,6 +188,14 @@ impl AppState {
     /// With a line in the log for every answer.
     pub fn log_access(mut self, on: bool) -> AppState {
         self.access_log = on;
+        self
+    }
+
+    /// With a tenant's answered requests remembered for labels that come later.
+    pub fn remember(mut self, tenant: &str, how: recent::Remember) -> AppState {
+        if let Some(tenant) = self.tenants.get_mut(tenant) {
+            tenant.recent = Some(recent::Recent::new(how));
+        }
         self
     }
 

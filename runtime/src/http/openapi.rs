@@ -50,6 +50,7 @@ pub(super) const CALLS: &[Call] = &[
     ("GET", "/v1/tenants", None, "Requests, SLO attainment, accuracy and retraining of all tenants"),
     ("GET", "/v1/tenants/{tenant}", None, "The same of one tenant"),
     ("POST", "/v1/tenants/{tenant}/samples", Some(Needed), "Labelled samples"),
+    ("POST", "/v1/tenants/{tenant}/labels", Some(Needed), "Labels of requests that were answered, by their ids"),
     ("GET", "/v1/partition", None, "The GPUs and their instances"),
     ("GET", "/v1/plan", None, "The plan in force and why"),
     ("POST", "/v1/plan/what-if", Some(Needed), "The plan if something were otherwise"),

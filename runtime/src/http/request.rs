@@ -48,19 +48,16 @@ impl InferRequest {
         if body.is_empty() && json_len.is_none() {
             return Err("the body is empty".to_owned());
         }
-        let json_len = json_len.unwrap_or(body.len());
-        if json_len > body.len() {
-            return Err(format!("Inference-Header-Content-Length {json_len}: the body has {} bytes", body.len()));
-        }
-        if json_len == 0 {
+        let (head, tail) = json_part(body, json_len.unwrap_or(body.len()))?;
+        if head.is_empty() {
             return raw(spec, inputs, body);
         }
         let mut parse =
             Parse { inputs: Inputs::of_request(inputs, spec.max_batch), has_inputs: false, id: None, parameters: None, outputs: None };
-        let mut json = serde_json::Deserializer::from_slice(&body[..json_len]);
+        let mut json = serde_json::Deserializer::from_slice(&head);
         let parsed = json.deserialize_map(&mut parse).and_then(|()| json.end());
         parsed.map_err(|e| parse.inputs.place.explain(&e))?;
-        parse.finish(spec, inputs, &body.slice(json_len..))
+        parse.finish(spec, inputs, &tail)
     }
 }
 
@@ -87,6 +84,17 @@ impl InferRequest {
 /// Inputs of a message of gRPC, none of which has come yet.
 pub(crate) fn grpc_inputs(specs: &[TensorSpec], max_rows: u32) -> Inputs<'_> {
     Inputs::of_request(specs, max_rows)
+}
+
+/// What of a body is JSON, and what comes after it.
+///
+/// # Errors
+/// One line when the body is shorter.
+pub(super) fn json_part(body: &Bytes, json_len: usize) -> Result<(Bytes, Bytes), String> {
+    if json_len > body.len() {
+        return Err(format!("Inference-Header-Content-Length {json_len}: the body has {} bytes", body.len()));
+    }
+    Ok((body.slice(..json_len), body.slice(json_len..)))
 }
 
 /// The whole body is the only input's tensor.
@@ -186,7 +194,7 @@ impl Parse<'_> {
 }
 
 /// The raw tensors in the model's order; those after the JSON are cut out of the body without copying.
-fn tensors(inputs: Inputs<'_>, specs: &[TensorSpec], rows: u64, tail: &Bytes) -> Result<Vec<Bytes>, String> {
+pub(super) fn tensors(inputs: Inputs<'_>, specs: &[TensorSpec], rows: u64, tail: &Bytes) -> Result<Vec<Bytes>, String> {
     let mut tensors = vec![Bytes::new(); specs.len()];
     let mut at = 0usize;
     for &index in &inputs.binary {

@@ -5,7 +5,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, web};
 
 use super::error::ApiError;
-use super::{admin, inference, model, openapi, plan, repository, setting, statistic};
+use super::{admin, inference, label, model, openapi, plan, repository, setting, statistic};
 
 /// All routes.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -36,6 +36,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(get("/v1/tenants", admin::tenants));
     config.service(get("/v1/tenants/{tenant}", admin::tenant));
     config.service(post("/v1/tenants/{tenant}/samples", admin::samples));
+    config.service(post("/v1/tenants/{tenant}/labels", label::labels));
     config.service(get("/v1/partition", admin::partition));
     config.service(get("/v1/plan", plan::plan));
     config.service(post("/v1/plan/what-if", plan::what_if));

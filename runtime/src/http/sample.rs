@@ -13,7 +13,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use migrator_actors::message::Sample;
+use migrator_actors::message::{Origin, Sample};
 use migrator_models::TensorSpec;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -130,7 +130,7 @@ impl<'de> Visitor<'de> for OneSample<'_, '_> {
             return Err(A::Error::custom(format_args!("label {label}: must be from 0 to {}", self.0.classes.saturating_sub(1))));
         }
         inputs.rows().map_err(A::Error::custom)?;
-        Ok(Sample { features: features(inputs), label: label as u32 })
+        Ok(Sample { features: features(inputs), label: label as u32, origin: Origin::Client })
     }
 }
 

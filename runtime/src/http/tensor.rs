@@ -8,6 +8,9 @@ use std::fmt;
 use migrator_models::Datatype;
 use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
+/// Memory set aside for what a shape announces before that much has come, bytes.
+const TRUSTED: usize = 4 << 20;
+
 /// Takes the elements of one tensor.
 pub(super) struct Sink<'p> {
     datatype: Datatype,
@@ -25,7 +28,8 @@ impl<'p> Sink<'p> {
     /// A sink for a tensor of this shape, which the caller has checked against the model's.
     pub fn new(datatype: Datatype, shape: &'p [u64]) -> Sink<'p> {
         let total = shape.iter().product::<u64>() as usize;
-        Sink { datatype, shape, total, seen: 0, misshapen: false, out: Vec::with_capacity(total * datatype.size().unwrap_or(32)) }
+        let bytes = total.saturating_mul(datatype.size().unwrap_or(32));
+        Sink { datatype, shape, total, seen: 0, misshapen: false, out: Vec::with_capacity(bytes.min(TRUSTED)) }
     }
 
     /// Whether all elements have come.

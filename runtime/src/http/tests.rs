@@ -16,12 +16,15 @@ use serde_json::{Value, json};
 use super::*;
 
 /// Answers with the row's index in every class, or with what it is told to.
-pub(super) struct Fake {
+pub(crate) struct Fake {
     spec: ModelSpec,
     error: Option<InferError>,
     ready: bool,
     pub seen: Mutex<Vec<Infer>>,
     samples: Mutex<Vec<migrator_actors::message::Sample>>,
+    pub labels: Mutex<Vec<migrator_actors::message::Labelled>>,
+    /// Whether nothing can be stored.
+    pub full: AtomicBool,
 }
 
 impl TenantFront for Fake {
@@ -36,6 +39,15 @@ impl TenantFront for Fake {
     fn add_samples(&self, samples: AddSamples) -> BoxFuture<'static, Result<usize, SampleError>> {
         let count = samples.samples.len();
         self.samples.lock().unwrap().extend(samples.samples);
+        async move { Ok(count) }.boxed()
+    }
+
+    fn add_labels(&self, labels: AddLabels) -> BoxFuture<'static, Result<usize, SampleError>> {
+        if self.full.load(Ordering::Relaxed) {
+            return async { Err(SampleError::Store("disk full".to_owned())) }.boxed();
+        }
+        let count = labels.labels.len();
+        self.labels.lock().unwrap().extend(labels.labels);
         async move { Ok(count) }.boxed()
     }
 
@@ -69,13 +81,28 @@ impl TenantFront for Fake {
     }
 }
 
+impl Fake {
+    /// The samples that came since the last call.
+    pub fn take_samples(&self) -> Vec<migrator_actors::message::Sample> {
+        std::mem::take(&mut self.samples.lock().unwrap())
+    }
+}
+
 fn inferred(output: Vec<u8>) -> Inferred {
     Inferred { version: 3, output: Bytes::from(output), waited: Duration::ZERO, computed: Duration::ZERO }
 }
 
 fn fake(model: &str, source: Source) -> Fake {
     let spec = ModelSpec { name: model.to_owned(), classes: 2, max_batch: 4, precision: Default::default(), source };
-    Fake { spec, error: None, ready: true, seen: Mutex::default(), samples: Mutex::default() }
+    Fake {
+        spec,
+        error: None,
+        ready: true,
+        seen: Mutex::default(),
+        samples: Mutex::default(),
+        labels: Mutex::default(),
+        full: AtomicBool::new(false),
+    }
 }
 
 fn architecture(architecture: Architecture) -> Source {
@@ -98,7 +125,7 @@ fn mixed() -> Source {
     Source::Torchscript { inputs }
 }
 
-pub(super) struct Front {
+pub(crate) struct Front {
     pub fakes: BTreeMap<String, Arc<Fake>>,
     pub state: web::Data<AppState>,
     pub door: Door,
@@ -106,7 +133,7 @@ pub(super) struct Front {
     draining: Arc<AtomicBool>,
 }
 
-pub(super) fn front() -> Front {
+pub(crate) fn front() -> Front {
     let shed = |reason| Some(InferError::Shed { reason, retry_after: Duration::from_millis(1200) });
     let text = Architecture::TextClassifier { vocabulary: 9, max_tokens: 9, embedding: 9 };
     let all = [
@@ -128,7 +155,7 @@ pub(super) fn front() -> Front {
     Front { fakes, state, door: Door::Both, view, draining }
 }
 
-pub(super) struct Got {
+pub(crate) struct Got {
     pub status: StatusCode,
     headers: actix_web::http::header::HeaderMap,
     pub body: Bytes,
@@ -150,6 +177,12 @@ impl Got {
 }
 
 impl Front {
+    /// The same with another state.
+    pub fn with(self, change: impl FnOnce(AppState) -> AppState) -> Front {
+        let state = Arc::into_inner(self.state.into_inner()).expect("nobody else has it");
+        Front { state: web::Data::new(change(state)), ..self }
+    }
+
     pub async fn send(&self, request: TestRequest) -> Got {
         let app = init_service(
             App::new().app_data(self.state.clone()).app_data(web::Data::new(self.door)).wrap(from_fn(guard::pass)).configure(route::routes),
@@ -481,6 +514,9 @@ async fn samples_are_taken_whole_or_not_at_all() {
         let got = front.post("/v1/tenants/a/samples", format!("{{\"samples\":[{{\"data\":[1,2,3],\"label\":1}},{sample}]}}")).await;
         assert!(got.status == StatusCode::BAD_REQUEST && got.error().starts_with(line), "{}\n  not {line}", got.error());
     }
+    let raw = r#"{"samples":[{"label":1,"inputs":[{"name":"INPUT0","parameters":{"binary_data_size":12}}]}]}"#;
+    let error = front.post("/v1/tenants/a/samples", raw).await.error();
+    assert!(error.starts_with("sample 0") && error.contains("samples take no binary data"), "{error}");
     for (body, line) in [("{}", "samples is missing"), (r#"{"samples":[]}"#, "samples is empty"), ("", "EOF while parsing")] {
         assert!(front.post("/v1/tenants/a/samples", body).await.error().starts_with(line));
     }

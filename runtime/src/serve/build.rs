@@ -7,6 +7,7 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use migrator_actors::clock::Clock;
 use migrator_actors::coordinator::{CoordinatorActor, CoordinatorParts, Halt};
+use migrator_actors::golden::Golden;
 use migrator_actors::launcher::{Launcher, Processes, Spawn, TenantModel};
 use migrator_actors::message::SampleStore;
 use migrator_actors::migration::{MigrationActor, Shutdown, TenantActors};
@@ -26,10 +27,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::front::ActorFront;
-use super::reload;
+use super::{golden, reload};
 use crate::config::{Config, TenantConfig};
 use crate::http::TenantFront;
-use crate::storage::SqliteSamples;
+use crate::storage;
 
 /// A tenant without any instance could not answer its next request for seconds, so each keeps at least the smallest one that fits.
 const ALWAYS_RPS: f64 = 1.0;
@@ -61,10 +62,17 @@ impl Host {
         Ok(Host {
             device,
             workers: Box::new(Processes { binary: super::worker_binary()? }),
-            samples: Arc::new(SqliteSamples::open(&config.server.samples_file(), config.retraining.stored_samples)?),
+            samples: samples(config)?,
             tenants: Arbiter::new().handle(),
         })
     }
+}
+
+/// The labelled samples, kept within their bounds.
+fn samples(config: &Config) -> anyhow::Result<Arc<dyn SampleStore>> {
+    let samples = Arc::new(storage::of(config)?);
+    storage::watch(&samples);
+    Ok(samples)
 }
 
 /// The running server, less its front.
@@ -169,7 +177,12 @@ impl Builder<'_> {
         let mut tenants = Vec::new();
         for (index, tenant) in self.config.tenants.iter().enumerate() {
             let (spec, flags) = (Arc::new(tenant.model.clone()), Arc::new(TenantFlags::default()));
-            let address = self.tenant(index, tenant, &spec, &flags, &arbiter);
+            let (golden, offered) = tenant.golden.as_ref().map(|how| Golden::new(&tenant.name, how.share)).unzip();
+            let address = self.tenant(index, tenant, &spec, &flags, golden, &arbiter);
+            if let (Some(how), Some(offered)) = (&tenant.golden, offered) {
+                let (id, state_dir) = (TenantId(index as u16), &self.config.server.state_dir);
+                golden::start(id, tenant, how, &self.launcher, state_dir, address.clone(), offered)?;
+            }
             let retraining = self.retraining(index, tenant, &spec, address.clone())?.start();
             fronts.insert(
                 tenant.name.clone(),
@@ -202,6 +215,7 @@ impl Builder<'_> {
         tenant: &TenantConfig,
         spec: &Arc<ModelSpec>,
         flags: &Arc<TenantFlags>,
+        golden: Option<Golden>,
         arbiter: &ArbiterHandle,
     ) -> Addr<TenantActor> {
         let parts = TenantParts {
@@ -221,6 +235,7 @@ impl Builder<'_> {
             launcher: Arc::clone(&self.launcher),
             samples: Arc::clone(&self.samples),
             flags: Arc::clone(flags),
+            golden,
         };
         TenantActor::start_in_arbiter(arbiter, |_| TenantActor::new(parts))
     }

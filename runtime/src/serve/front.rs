@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use actix::Addr;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use migrator_actors::message::{AddSamples, Infer, InferError, Inferred, SampleError};
+use migrator_actors::message::{AddLabels, AddSamples, Infer, InferError, Inferred, SampleError};
 use migrator_actors::statistic::Counts;
 use migrator_actors::tenant::{SwapVersion, TenantActor, TenantFlags};
 use migrator_models::ModelSpec;
@@ -29,6 +29,11 @@ impl TenantFront for ActorFront {
 
     fn add_samples(&self, samples: AddSamples) -> BoxFuture<'static, Result<usize, SampleError>> {
         let asked = self.address.send(samples);
+        asked.map(|answer| answer.unwrap_or(Err(SampleError::Busy))).boxed()
+    }
+
+    fn add_labels(&self, labels: AddLabels) -> BoxFuture<'static, Result<usize, SampleError>> {
+        let asked = self.address.send(labels);
         asked.map(|answer| answer.unwrap_or(Err(SampleError::Busy))).boxed()
     }
 

@@ -3,6 +3,7 @@
 pub mod build;
 mod device;
 mod front;
+mod golden;
 mod reload;
 mod stop;
 mod tls;
@@ -22,6 +23,7 @@ use sd_notify::NotifyState;
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::grpc;
+use crate::http::recent::Remember;
 use crate::http::{self, AppState, Door, Limits, Listen};
 
 /// Serves until SIGINT or SIGTERM, then drains; exit code 0 when everything ended in order.
@@ -119,7 +121,11 @@ fn state(config: &Config, setup: &build::Setup, draining: Arc<AtomicBool>) -> Ap
         connections: config.server.max_connections as usize,
         idle_s: config.server.idle_s.ceil() as u64,
     };
-    let state = AppState::new(setup.fronts.clone(), setup.view.clone(), draining, limits).log_access(config.server.access_log);
+    let mut state = AppState::new(setup.fronts.clone(), setup.view.clone(), draining, limits).log_access(config.server.access_log);
+    for (tenant, labels) in config.tenants.iter().filter_map(|tenant| Some((tenant, tenant.labels.as_ref()?))) {
+        let (age, bytes) = (Duration::from_secs_f64(labels.wait_s), labels.memory_mib as usize * 1024 * 1024);
+        state = state.remember(&tenant.name, Remember { age, bytes, features: labels.features });
+    }
     state.set_keys(reload::keys(config));
     for tenant in &config.tenants {
         state.set_quota(&tenant.name, reload::quota(tenant));

@@ -48,6 +48,7 @@ replay_share = 0
 [[tenants]]
 name = "digits"
 slo_ms = 500
+labels = {{}}
 model = {{ name = "tiny", classes = 3, max_batch = 8, source = {{ source = "architecture", architecture = {{ kind = "mlp", features = 8, hidden = [16] }} }} }}
 train = {{ epochs = 20, batch = 16, learning_rate = 1e-2 }}
 
