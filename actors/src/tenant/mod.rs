@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use migrator_machine::TenantMachine;
 use migrator_machine::retraining::Live;
 use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Telemetry, TenantConfig, TenantWish, Totals};
+use migrator_machine::{TenantMachine, Time};
 use migrator_models::ModelSpec;
 use migrator_solver::{InstanceId, TenantId};
 use tokio::sync::oneshot;
@@ -47,6 +47,8 @@ pub struct TenantActor {
     id: TenantId,
     name: String,
     spec: Arc<ModelSpec>,
+    /// How many inputs the model takes.
+    inputs: usize,
     clock: Clock,
     machine: TenantMachine,
     launcher: Arc<Launcher>,
@@ -65,7 +67,8 @@ pub struct TenantActor {
     swap: Option<Swap>,
     version: u32,
     next: u64,
-    timer: Option<SpawnHandle>,
+    /// When the timer that is set fires.
+    timer: Option<(Time, SpawnHandle)>,
 }
 
 /// What a [`TenantActor`] is made of.
@@ -100,6 +103,7 @@ impl TenantActor {
             id: parts.id,
             meter: Meter::new(&parts.name),
             name: parts.name,
+            inputs: parts.spec.inputs().len(),
             spec: parts.spec,
             clock: parts.clock,
             machine: TenantMachine::new(parts.config),
@@ -142,18 +146,32 @@ impl TenantActor {
         self.outputs.clear();
         self.flags.ready.store(self.machine.ready(), Ordering::Release);
         self.flags.pending.store(u32::try_from(self.pending.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        if let Some(at) = self.machine.timeout() {
-            self.timer = Some(ctx.run_later(self.clock.until(at), |actor, ctx| {
-                actor.timer = None;
-                actor.machine.handle_timeout(actor.clock.now());
-                actor.pump(ctx);
-            }));
-        }
+        self.wake_in_time(ctx);
         #[cfg(debug_assertions)]
         debug_assert_eq!(self.machine.check(), [], "tenant {}", self.name);
+    }
+
+    /// Sets the timer, unless one is set that fires earlier: that one sees then what there is to do. Requests come and go far more often
+    /// than one is overdue, and a timer set anew wakes the very thread that sets it.
+    fn wake_in_time(&mut self, ctx: &mut Context<Self>) {
+        let Some(at) = self.machine.timeout() else { return };
+        if self.timer.is_some_and(|(set, _)| set <= at) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let timer = ctx.run_later(self.clock.until(at), |actor, ctx| {
+            actor.timer = None;
+            let now = actor.clock.now();
+            if actor.machine.timeout().is_some_and(|at| at <= now) {
+                actor.machine.handle_timeout(now);
+                actor.pump(ctx);
+            } else {
+                actor.wake_in_time(ctx);
+            }
+        });
+        self.timer = Some((at, timer));
     }
 
     fn answer(&mut self, request: RequestId, answer: Answer) {

@@ -77,7 +77,8 @@ impl TenantActor {
         };
         let (handle, version) = (open.handle.clone(), open.version);
         let message = ToWorker::Infer { key: open.key, rows, inputs };
-        let call = async move { handle.call(message, payload).await };
+        // The machine watches over every batch in flight: a second watch would cost a timer for each.
+        let call = async move { handle.call_unwatched(message, payload).await };
         let sent = Sent { lane, batch, version, rows, at, requests, waited };
         ctx.spawn(call.into_actor(self).map(move |result, actor, ctx| actor.returned(sent, result, ctx)));
     }
@@ -90,7 +91,7 @@ impl TenantActor {
 
     /// The requests' own buffers, input by input: nothing is copied.
     fn payload_of_requests(&self, batch: BatchId) -> (Vec<Bytes>, Vec<u64>) {
-        let inputs = self.spec.inputs().len();
+        let inputs = self.inputs;
         let mut payload = Vec::new();
         let mut lengths = vec![0; inputs];
         for (input, length) in lengths.iter_mut().enumerate() {
@@ -126,7 +127,6 @@ impl TenantActor {
                 self.lanes.remove(&lane);
                 self.machine.lane_lost(now, lane);
             }
-            Err(CallError::Deadline { .. }) => self.kill(lane),
             Err(error) => self.fail(batch, error.to_string()),
         }
         self.pump(ctx);
@@ -179,7 +179,7 @@ impl TenantActor {
         for chunk in samples.chunks(self.spec.max_batch.max(1) as usize) {
             let eval = EvalId(self.number());
             let rows: Vec<Vec<Bytes>> = chunk.iter().map(|sample| self.pieces(&sample.features)).collect();
-            let inputs = (0..self.spec.inputs().len()).map(|input| rows.iter().map(|row| row[input].clone()).collect()).collect();
+            let inputs = (0..self.inputs).map(|input| rows.iter().map(|row| row[input].clone()).collect()).collect();
             self.evaluations.insert(eval, Evaluation { inputs, labels: chunk.iter().map(|sample| sample.label).collect() });
             self.machine.evaluate(self.clock.now(), eval, chunk.len() as u32);
         }

@@ -7,8 +7,15 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 use super::error::ApiError;
 use super::{admin, inference, label, model, openapi, plan, repository, setting, statistic};
 
+/// A model, and a version of it.
+const MODELS: [&str; 2] = ["/v2/models/{name}", "/v2/models/{name}/versions/{version:[0-9]+}"];
+
 /// All routes.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
+    // A path is tried against one pattern after the other: what is asked most comes first.
+    for model in MODELS {
+        config.service(post(&format!("{model}/infer"), inference::infer));
+    }
     config.service(get("/", admin::index));
     config.service(get("/openapi.json", openapi::document));
     config.service(get("/v2", model::server));
@@ -16,12 +23,11 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(get("/v2/health/ready", model::server_ready));
     // Before the models: none may be called so.
     config.service(get("/v2/models/stats", statistic::of_all));
-    for model in ["/v2/models/{name}", "/v2/models/{name}/versions/{version:[0-9]+}"] {
+    for model in MODELS {
         config.service(get(model, model::metadata));
         config.service(get(&format!("{model}/config"), model::configuration));
         config.service(get(&format!("{model}/ready"), model::ready));
         config.service(get(&format!("{model}/stats"), statistic::of_model));
-        config.service(post(&format!("{model}/infer"), inference::infer));
     }
     for setting in ["/v2/trace/setting", "/v2/models/{name}/trace/setting"] {
         config.service(both(setting, setting::trace, setting::change_trace));

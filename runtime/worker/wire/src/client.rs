@@ -164,10 +164,17 @@ impl WorkerHandle {
     /// # Errors
     /// As for [`WorkerHandle::call`].
     pub async fn call_within(&self, message: ToWorker, payload: Vec<Bytes>, within: Duration) -> Result<(FromWorker, Bytes), CallError> {
-        match timeout(within, self.inner.link.call(&message, payload)).await {
-            Ok(Ok((FromWorker::Failed { code, message }, _))) => Err(CallError::Failed { code, message }),
-            Ok(answer) => answer,
-            Err(_) => Err(CallError::Deadline { within }),
+        timeout(within, self.call_unwatched(message, payload)).await.unwrap_or(Err(CallError::Deadline { within }))
+    }
+
+    /// As [`WorkerHandle::call`] without any deadline: for who watches the worker itself.
+    ///
+    /// # Errors
+    /// As for [`WorkerHandle::call`], but for the deadline.
+    pub async fn call_unwatched(&self, message: ToWorker, payload: Vec<Bytes>) -> Result<(FromWorker, Bytes), CallError> {
+        match self.inner.link.call(&message, payload).await {
+            Ok((FromWorker::Failed { code, message }, _)) => Err(CallError::Failed { code, message }),
+            answer => answer,
         }
     }
 
