@@ -70,7 +70,7 @@ fn respond(spec: &ModelSpec, model: String, output: &str, request: InferRequest,
 }
 
 /// A message as a request that fits the model. Raw contents are slices of what was received.
-pub(super) fn parse(spec: &ModelSpec, inputs: &[TensorSpec], message: ModelInferRequest) -> Result<InferRequest, String> {
+pub(crate) fn parse(spec: &ModelSpec, inputs: &[TensorSpec], message: ModelInferRequest) -> Result<InferRequest, String> {
     let ModelInferRequest { id, parameters, inputs: given, outputs, raw_input_contents: raw, .. } = message;
     if !raw.is_empty() && raw.len() != given.len() {
         return Err(format!("raw_input_contents has {} tensors for {} inputs", raw.len(), given.len()));

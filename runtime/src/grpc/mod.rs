@@ -3,7 +3,7 @@
 //! Knows tenants and settings as [`crate::http`] does, and nothing of actors, plans or devices. Read in the order [`start`], `service`,
 //! `infer`, `tensor`.
 
-mod infer;
+pub(crate) mod infer;
 mod service;
 mod tensor;
 #[cfg(test)]

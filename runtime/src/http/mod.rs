@@ -11,6 +11,8 @@ mod codec;
 mod error;
 #[cfg(test)]
 mod extension_tests;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 pub(crate) mod inference;
 mod input;

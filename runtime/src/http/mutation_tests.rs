@@ -4,15 +4,9 @@ use bytes::Bytes;
 use migrator_models::{Datatype, ModelSpec, Source, TensorSpec};
 use proptest::prelude::*;
 
-use super::input::check_raw;
+use super::fuzz::{self, fits, model};
 use super::request::InferRequest;
 use super::sample;
-
-fn model() -> ModelSpec {
-    let input = |name: &str, datatype, shape: &[u32]| TensorSpec { name: name.to_owned(), datatype, shape: shape.to_vec() };
-    let inputs = vec![input("F", Datatype::Fp32, &[2, 2]), input("T", Datatype::Bytes, &[1]), input("B", Datatype::Bool, &[1])];
-    ModelSpec { name: "m".to_owned(), classes: 3, max_batch: 3, precision: Default::default(), source: Source::Torchscript { inputs } }
-}
 
 const SEEDS: [&str; 3] = [
     r#"{"id":"x","parameters":{"timeout":5},"inputs":[{"name":"F","shape":[2,2,2],"datatype":"FP32","data":[[[1,2],[3,4]],[[5,6],[7,8e-1]]]},{"data":["a","\u00e9"],"name":"T","shape":[2,1],"datatype":"BYTES"},{"name":"B","shape":[2,1],"datatype":"BOOL","data":[true,false]}],"outputs":[{"name":"OUTPUT0"}]}"#,
@@ -91,35 +85,18 @@ fn apply(body: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
-/// What a tenant may rely on.
-fn fits(spec: &ModelSpec, rows: u64, inputs: &[Bytes]) -> bool {
-    spec.inputs().iter().zip(inputs).all(|(input, raw)| {
-        let sized = input.datatype.size().is_none_or(|each| raw.len() as u64 == (each * input.elements()) as u64 * rows);
-        sized && check_raw(input, rows, raw).is_ok()
-    })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn mutated_bodies_are_refused_or_fit(which in 0..3usize, split in prop::option::of(any::<usize>()), mutations in prop::collection::vec(mutation(), 0..6)) {
-        let spec = model();
-        let inputs = spec.inputs();
         let mut body = SEEDS[which].as_bytes().to_vec();
         mutations.iter().for_each(|m| apply(&mut body, m));
         let json = SEEDS[which].find("0123456789abcdef");
         let json_len = split.map(|s| s % (body.len() + 3)).or(json);
-        if let Ok(samples) = sample::parse(&inputs, spec.classes, &body) {
-            prop_assert!(samples.iter().all(|s| s.label < spec.classes));
-        }
-        match InferRequest::parse(&spec, &inputs, &Bytes::from(body), json_len) {
-            Ok(request) => {
-                prop_assert!((1..=spec.max_batch).contains(&request.rows));
-                prop_assert!(request.inputs.len() == inputs.len() && fits(&spec, u64::from(request.rows), &request.inputs));
-            }
-            Err(line) => prop_assert!(!line.is_empty() && !line.contains('\n'), "{line:?}"),
-        }
+        fuzz::samples(&body);
+        fuzz::batch(&body, json_len.unwrap_or(body.len()));
+        fuzz::body(&body, json_len);
     }
 }
 
@@ -132,6 +109,14 @@ fn the_seeds_themselves_are_accepted() {
     let binary = InferRequest::parse(&spec, &inputs, &Bytes::from_static(SEEDS[1].as_bytes()), split).unwrap();
     assert!(binary.rows == 1 && fits(&spec, 1, &binary.inputs));
     assert_eq!(sample::parse(&inputs, 3, SEEDS[2].as_bytes()).unwrap().len(), 1);
+}
+
+/// What the fuzzers of `tests/fuzz` once broke something with.
+#[test]
+fn what_fuzzers_found_is_refused_in_one_line() {
+    for body in [r#"{"parameters":{"a\nb" 1}}"#, r#"{"parameters":{"triton_\n":1}}"#, r#"{"parameters":{"a\rb":[]}}"#] {
+        fuzz::body(body.as_bytes(), None);
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl<'de> Deserialize<'de> for Parameters {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
                 let mut all = Parameters::default();
                 while let Some(key) = map.next_key::<String>()? {
-                    let named = |e: A::Error| de::Error::custom(format_args!("{key}: {e}"));
+                    let named = |e: A::Error| de::Error::custom(format_args!("{}: {e}", key.escape_debug()));
                     match key.as_str() {
                         "timeout" => all.timeout_us = map.next_value().map_err(named)?,
                         "priority" => all.priority = map.next_value().map_err(named)?,
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Parameters {
 }
 
 fn reserved(key: &str) -> String {
-    format!("{key}: names that begin with {RESERVED:?} are reserved")
+    format!("{}: names that begin with {RESERVED:?} are reserved", key.escape_debug())
 }
 
 /// A value that is looked at no further.
