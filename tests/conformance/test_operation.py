@@ -36,7 +36,7 @@ def server_section(folder):
 max_body_mib = 8
 admin_port = 0
 access_log = true
-leave_s = 2
+leave_s = 60
 keys = [{", ".join(keys)}]
 tls = {{ certificate = "{folder}/cert.pem", key = "{folder}/key.pem" }}
 """
@@ -69,9 +69,12 @@ class Running:
         return issued
 
     def write(self, config):
-        own = re.sub(r"\[server\].*?(?=\n\[)", lambda _: server_section(self.folder), config, count=1, flags=re.S)
+        own = re.sub(r"\[server\].*?(?=\n\[)", lambda _: self.section(), config, count=1, flags=re.S)
         with open(self.config, "w") as file:
             file.write(own)
+
+    def section(self):
+        return server_section(self.folder)
 
     def connect(self, port="http"):
         host, number = self.addresses[port].rsplit(":", 1)
@@ -203,19 +206,20 @@ def test_a_quota_is_set_and_lifted_without_the_other_tenant_noticing(server):
     assert server.infer("text").status == 200
 
 
+def load(server, stop):
+    """One client's statuses, on one connection, until it is told to stop."""
+    connection, statuses = server.connect(), []
+    while not stop:
+        connection.request("POST", "/v2/models/digits/infer", json.dumps(body()), {"Authorization": f"Bearer {KEYS['digits']}"})
+        statuses.append(Reply(connection.getresponse()).status)
+    connection.close()
+    return statuses
+
+
 def test_certificates_and_configuration_change_under_load_and_nothing_fails(server):
     stop = []
-
-    def load():
-        connection, statuses = server.connect(), []
-        while not stop:
-            connection.request("POST", "/v2/models/digits/infer", json.dumps(body()), {"Authorization": f"Bearer {KEYS['digits']}"})
-            statuses.append(Reply(connection.getresponse()).status)
-        connection.close()
-        return statuses
-
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(load) for _ in range(4)]
+        loads = [pool.submit(load, server, stop) for _ in range(4)]
         for round in range(5):
             certificate = server.certify()
             server.write(run.CONFIG.replace("slo_ms = 2000", f"slo_ms = {2000 + round}"))
@@ -231,12 +235,17 @@ def test_certificates_and_configuration_change_under_load_and_nothing_fails(serv
     assert server.request("GET", "/v1/tenants/digits", key="root", port="admin").status == 200
 
 
-def test_a_stopping_server_says_so_first_and_goes_on_answering(server):
-    connection = server.connect()
-    connection.connect()
+def test_a_stopping_server_says_so_first_and_fails_nobody_who_listens(server):
+    stop = []
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load, server, stop) for _ in range(4)]
+        server.process.send_signal(signal.SIGTERM)
+        server.until(lambda: server.request("GET", "/v2/health/ready").status == 503)
+        # New connections too, until whoever sends requests has noticed.
+        assert [server.infer(key="digits").status for _ in range(20)] == [200] * 20
+        stop.append(True)
+        statuses = [status for one in loads for status in one.result()]
+    assert len(statuses) > 20 and set(statuses) == {200}, set(statuses)
+    # A second signal ends the waiting.
     server.process.send_signal(signal.SIGTERM)
-    server.until(lambda: server.request("GET", "/v2/health/ready").status == 503)
-    connection.request("POST", "/v2/models/digits/infer", json.dumps(body()), {"Authorization": f"Bearer {KEYS['digits']}"})
-    assert Reply(connection.getresponse()).status == 200
-    connection.close()
     assert server.process.wait(30) == 0

@@ -7,7 +7,7 @@ use super::source::{ConfigErrors, Node, Source};
 
 /// One key of a table.
 pub(crate) struct Key {
-    name: &'static str,
+    pub(crate) name: &'static str,
     kind: Kind,
     required: bool,
 }

@@ -37,11 +37,15 @@ pub(super) async fn read(request: &HttpRequest, payload: web::Payload, limit: us
     unpacked.map_err(|error| error.map_or_else(|| too_large(limit), ApiError::bad_request))
 }
 
-/// A small body of JSON.
+/// A small body of JSON, an object.
 ///
 /// # Errors
 /// 400 with what is wrong.
 pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // Where a list comes instead, serde takes its elements for the fields in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::bad_request("the body is a list: it must be an object"));
+    }
     serde_json::from_slice(body).map_err(|e| ApiError::bad_request(e.to_string()))
 }
 

@@ -1,5 +1,7 @@
 //! The OpenAPI document of `/v2` and `/v1`, served at `/openapi.json`: one row for each call.
 
+mod schema;
+
 use actix_web::HttpResponse;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -53,9 +55,12 @@ pub(super) const CALLS: &[Call] = &[
     ("POST", "/v1/tenants/{tenant}/labels", Some(Needed), "Labels of requests that were answered, by their ids"),
     ("GET", "/v1/partition", None, "The GPUs and their instances"),
     ("GET", "/v1/plan", None, "The plan in force and why"),
-    ("POST", "/v1/plan/what-if", Some(Needed), "The plan if something were otherwise"),
+    ("POST", "/v1/plan/what-if", Some(Optional), "The plan if something were otherwise"),
     ("GET", "/v1/problem", None, "What the last plan was made for"),
 ];
+
+/// Calls that need no key.
+const OPEN: [&str; 3] = ["/v2", "/v2/health/live", "/v2/health/ready"];
 
 /// Refusals that every call may answer with.
 const REFUSALS: [(&str, &str); 8] = [
@@ -101,11 +106,13 @@ fn operation(method: &str, path: &str, body: Option<Body>, summary: &str) -> Ope
         .tag(if path.starts_with("/v1") { "v1" } else { "v2" })
         .operation_id(Some(format!("{}_{}", method.to_ascii_lowercase(), id.join("_"))))
         .parameters(Some(parameters))
-        .security(SecurityRequirement::new("key", Vec::<String>::new()))
         .response("200", ResponseBuilder::new().description("done"));
+    if !OPEN.contains(&path) {
+        operation = operation.security(SecurityRequirement::new("key", Vec::<String>::new()));
+    }
     if let Some(body) = body {
         let needed = if body == Needed { Required::True } else { Required::False };
-        let content = ContentBuilder::new().schema(Some(typed(Type::Object))).build();
+        let content = ContentBuilder::new().schema(Some(schema::of(path))).build();
         operation =
             operation.request_body(Some(RequestBodyBuilder::new().required(Some(needed)).content("application/json", content).build()));
     }
@@ -143,6 +150,25 @@ mod tests {
             assert!(!nothing, "{method} {path} is not routed");
             assert!(operation["responses"][got.status.as_str()].is_object(), "{method} {path}: {} is not documented", got.status);
         }
+    }
+
+    #[test]
+    fn bodies_say_what_they_must_hold() {
+        let document = serde_json::to_value(build()).unwrap();
+        let schema = |path: &str| document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"].clone();
+        assert_eq!(schema("/v2/models/{name}/infer")["required"], serde_json::json!(["inputs"]));
+        assert_eq!(schema("/v2/logging")["additionalProperties"], false);
+        assert_eq!(schema("/v2/repository/models/{name}/unload")["type"], "object");
+        for (_, path, body, _) in CALLS.iter().filter(|call| call.2.is_some()) {
+            assert!(schema(path)["properties"].is_object(), "{path}: {body:?}");
+        }
+    }
+
+    #[test]
+    fn what_needs_no_key_says_so() {
+        let document = serde_json::to_value(build()).unwrap();
+        assert!(document["paths"]["/v2/health/live"]["get"].get("security").is_none());
+        assert!(document["paths"]["/v2/models/{name}"]["get"]["security"][0]["key"].is_array());
     }
 
     #[test]

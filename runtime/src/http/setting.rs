@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use super::error::ApiError;
 use super::trace::{Changes, Shown};
@@ -40,8 +40,8 @@ fn settings(shown: Shown) -> Value {
 fn changes(object: &Map<String, Value>) -> Result<Changes, ApiError> {
     let text = |key: &str, value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
-        Value::Number(number) => Ok(number.to_string()),
-        _ => Err(ApiError::bad_request(format!("{key}: must be a string"))),
+        Value::Number(number) => Ok(whole(number).map_or_else(|| number.to_string(), |whole| whole.to_string())),
+        _ => Err(ApiError::bad_request(format!("{}: must be a string", key.escape_debug()))),
     };
     let mut changes = BTreeMap::new();
     for (key, value) in object {
@@ -53,6 +53,12 @@ fn changes(object: &Map<String, Value>) -> Result<Changes, ApiError> {
         changes.insert(key.clone(), values);
     }
     Ok(changes)
+}
+
+/// A whole number, which JSON may also write as `8.0`.
+fn whole(number: &Number) -> Option<i128> {
+    let fraction = || number.as_f64().filter(|value| value.fract() == 0.0 && value.abs() <= u64::MAX as f64).map(|value| value as i128);
+    number.as_i128().or_else(fraction)
 }
 
 async fn object(http: &HttpRequest, payload: web::Payload, state: &AppState) -> Result<Map<String, Value>, ApiError> {
@@ -98,12 +104,15 @@ impl Logging {
                 "log_info" => self.info = switch()?,
                 "log_warning" => self.warning = switch()?,
                 "log_error" => self.error = switch()?,
-                "log_verbose_level" => self.verbose = value.as_u64().ok_or_else(|| wrong("a whole number from 0"))?,
+                "log_verbose_level" => {
+                    let level = value.as_number().and_then(whole).and_then(|level| u64::try_from(level).ok());
+                    self.verbose = level.ok_or_else(|| wrong("a whole number from 0"))?;
+                }
                 "log_file" if value == "" => {}
                 "log_file" => return Err(wrong("\"\": logs go to standard error")),
                 "log_format" if value == self.format() => {}
                 "log_format" => return Err(wrong(&format!("{:?}: it is chosen when the server is started", self.format()))),
-                _ => return Err(ApiError::bad_request(format!("{key}: no such setting"))),
+                _ => return Err(ApiError::bad_request(format!("{}: no such setting", key.escape_debug()))),
             }
         }
         Ok(self)

@@ -55,7 +55,7 @@ impl Setting {
             "trace_mode" => fixed(key, one()?, "log")?,
             "trace_file" => fixed(key, one()?, "")?,
             "log_frequency" => fixed(key, one()?, "0")?,
-            _ => return Err(format!("{key}: no such setting")),
+            _ => return Err(format!("{}: no such setting", key.escape_debug())),
         }
         Ok(())
     }

@@ -20,3 +20,8 @@ pub use command::run;
 pub use file::ProblemFile;
 pub(crate) use read::boards;
 pub use read::read;
+
+/// The keys that a problem may have at its top.
+pub(crate) fn top_keys() -> impl Iterator<Item = &'static str> {
+    keys::ROOT.iter().map(|key| key.name)
+}
