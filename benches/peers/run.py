@@ -1,112 +1,115 @@
 #!/usr/bin/env python3
-"""Measures servers of the inference protocol side by side: closed loop, one row a request, JSON and binary.
+"""Measures servers of inference side by side: closed loop, one row a request, JSON and binary.
 
-    run.py --binary here=target/release/migrator --url triton=http://127.0.0.1:9000/v2/models/digits/infer
+    PYTHON server/export.py MODELS                               # once; PYTHON has torch
+    run.py migrator=target/release triton=ENV triton-plain=ENV fastapi=ENV … --models MODELS --model mlp
 
-`--binary` starts a `migrator` (with `migrator-worker` beside it) on a TorchScript MLP of 64-32-10; `--url` measures a server that
-runs already and takes the same row as `INPUT0`. Repetitions are interleaved, so that a noisy host is noisy for all. Needs `wrk`, whose
-percentiles are corrected for coordinated omission. Prints one row for each server, form and concurrency: the median of the repetitions.
+ENV is a Python environment with what `peer.py` says. Each repetition starts every server in turn, alone on the machine, sees its first
+right answer, measures it at each concurrency, and ends it; so a noisy host is noisy for all. Needs `wrk`, whose percentiles are
+corrected for coordinated omission. Prints the median of the repetitions, and how far they lie apart, as a table in Markdown.
 """
 
 import argparse
-import importlib.util
+import json
 import os
-import re
 import statistics
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-ROW = [((i * 7) % 17) / 16.0 for i in range(64)]
+import peer
 
-
-def load(path, name):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-conformance = load(os.path.join(ROOT, "tests", "conformance", "run.py"), "conformance")
+DONE = """
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('RESULT {"rps":%f,"p50":%f,"p99":%f,"p999":%f,"max":%f,"bad":%d}\\n',
+    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    latency:percentile(99.9) / 1e3, latency.max / 1e3, e.connect + e.read + e.write + e.status + e.timeout))
+end
+"""
 
 
-def scripts(folder):
-    """What wrk sends, by form."""
-    tensor = '{"inputs":[{"name":"INPUT0","shape":[1,64],"datatype":"FP32",%s}]%s}'
-    json = tensor % (f'"data":{ROW}'.replace(" ", ""), "")
-    head = tensor % ('"parameters":{"binary_data_size":256}', ',"outputs":[{"name":"OUTPUT0","parameters":{"binary_data":true}}]')
-    raw = head.encode() + struct.pack("<64f", *ROW)
-    bodies = {"json": (json.encode(), ""), "binary": (raw, f'wrk.headers["Inference-Header-Content-Length"] = "{len(head)}"\n')}
-    made = {}
-    for form, (body, header) in bodies.items():
-        made[form] = os.path.join(folder, f"{form}.lua")
-        with open(made[form], "w") as file:
-            escaped = "".join(f"\\{byte:03d}" for byte in body)
-            file.write(f'wrk.method = "POST"\nwrk.body = "{escaped}"\n{header}')
-    return made
+def script(folder, form, model):
+    """What wrk sends, as a file."""
+    body, header = model.body(), 'wrk.headers["Content-Type"] = "application/json"\n'
+    if form == "binary":
+        tensor = {"name": "INPUT0", "shape": [1, *model.shape], "datatype": "FP32", "parameters": {"binary_data_size": 4 * len(model.row)}}
+        outputs = [{"name": "OUTPUT0", "parameters": {"binary_data": True}}]
+        head = json.dumps({"inputs": [tensor], "outputs": outputs}, separators=(",", ":")).encode()
+        body, header = head + struct.pack(f"<{len(model.row)}f", *model.row), f'wrk.headers["Inference-Header-Content-Length"] = "{len(head)}"\n'
+    data, path = os.path.join(folder, form), os.path.join(folder, f"{form}.lua")
+    with open(data, "wb") as file:
+        file.write(body)
+    with open(path, "w") as file:
+        file.write(f'wrk.method = "POST"\nlocal f = io.open("{data}", "rb")\nwrk.body = f:read("*a")\nf:close()\n{header}{DONE}')
+    return path
 
 
-def measure(url, script, connections, seconds):
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, url]
+def wrk(url, path, connections, seconds):
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", path, url]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    ms = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-    percentile = lambda p: (lambda m: float(m.group(1)) * ms[m.group(2)])(re.search(rf"{p}%\s+([\d.]+)(us|ms|s)", text))
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", text).group(1)), percentile(50), percentile(99), int(bad.group(1)) if bad else 0
+    return json.loads(next(line for line in text.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
 
 
-def resident_mib(pid):
-    """Of a process and its children."""
-    total = 0
-    for line in subprocess.run(["ps", "-eo", "pid,ppid,rss"], capture_output=True, text=True).stdout.splitlines()[1:]:
-        own, parent, rss = map(int, line.split())
-        total += rss if pid in (own, parent) else 0
-    return total / 1024
+def measure(one, scripts, options, results, name):
+    """Starts one server, measures it, ends it."""
+    results.setdefault((name, "start"), []).append(one.start())
+    try:
+        for form, path in scripts.items():
+            if form == "binary" and not one.binary:
+                continue
+            for connections in options.connections:
+                wrk(one.url, path, connections, 1)
+                results.setdefault((name, form, connections), []).append(wrk(one.url, path, connections, options.seconds))
+        results.setdefault((name, "memory"), []).append(one.memory_mib())
+    finally:
+        one.stop()
+
+
+def report(results, names, options):
+    middle = lambda key, of: statistics.median(of(one) for one in results[key])
+    print("| form | connections | server | requests/s | lowest–highest | p50 ms | p99 ms | p99.9 ms | longest ms | not 2xx |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for form in ("json", "binary"):
+        for connections in options.connections:
+            for name in names:
+                runs = results.get((name, form, connections))
+                if not runs:
+                    continue
+                rps, at = [one["rps"] for one in runs], lambda what: middle((name, form, connections), lambda one: one[what])
+                spread = f"{min(rps):.0f}–{max(rps):.0f}"
+                times = " | ".join(f"{at(what):.2f}" for what in ("p50", "p99", "p999", "max"))
+                print(f"| {form} | {connections} | {name} | {at('rps'):.0f} | {spread} | {times} | {at('bad'):.0f} |")
+    print("\n| server | first answer after s | resident MiB | proportional MiB |\n|---|---|---|---|")
+    for name in names:
+        if results.get((name, "memory")):
+            rss, pss = (middle((name, "memory"), lambda one: one[n]) for n in (0, 1))
+            print(f"| {name} | {middle((name, 'start'), float):.2f} | {rss:.0f} | {pss:.0f} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    pair = lambda text: tuple(text.split("=", 1))
-    parser.add_argument("--binary", type=pair, action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--url", type=pair, action="append", default=[], metavar="NAME=URL")
+    parser.add_argument("servers", nargs="+", metavar="NAME=HOME")
+    parser.add_argument("--models", required=True)
+    parser.add_argument("--model", default="mlp")
+    parser.add_argument("--forms", nargs="+", default=["json", "binary"])
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
-    started = []
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            servers = dict(options.url)
-            for name, path in options.binary:
-                own = os.path.join(folder, name)
-                os.mkdir(own)
-                config, state = conformance.prepare(os.path.abspath(path), own)
-                begun = time.monotonic()
-                process, addresses = conformance.start(os.path.abspath(path), config, state, subprocess.DEVNULL)
-                print(f"{name}: ready after {time.monotonic() - begun:.2f} s", file=sys.stderr)
-                started.append((name, process))
-                servers[name] = f"http://{addresses['http']}/v2/models/digits/infer"
-            made, results = scripts(folder), {}
-            for _ in range(options.repeat):
-                for form, script in made.items():
-                    for connections in options.connections:
-                        for name, url in servers.items():
-                            got = measure(url, script, connections, options.seconds)
-                            results.setdefault((form, connections, name), []).append(got)
-            print(f"{'form':8}{'connections':>12}  {'server':16}{'requests/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'refused':>9}")
-            for (form, connections, name), runs in results.items():
-                rps, p50, p99, bad = (statistics.median(column) for column in zip(*runs))
-                print(f"{form:8}{connections:12}  {name:16}{rps:12.0f}{p50:9.2f}{p99:9.2f}{bad:9.0f}")
-            for name, process in started:
-                print(f"{name}: {resident_mib(process.pid):.0f} MiB resident with its workers")
-    finally:
-        for _, process in started:
-            process.terminate()
-            process.wait(30)
+    model, results = peer.Model(options.models, options.model), {}
+    names = [text.split("=", 1)[0] for text in options.servers]
+    with tempfile.TemporaryDirectory() as folder:
+        scripts = {form: script(folder, form, model) for form in options.forms}
+        for repetition in range(options.repeat):
+            for name, text in zip(names, options.servers):
+                try:
+                    measure(peer.make(text, model), scripts, options, results, name)
+                except RuntimeError as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                print(f"{repetition + 1}/{options.repeat} {name}", file=sys.stderr)
+    report(results, names, options)
 
 
 if __name__ == "__main__":
