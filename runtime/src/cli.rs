@@ -306,7 +306,7 @@ pub struct TrainArgs {
     /// The tenant.
     #[arg(long, env = "MIGRATOR_TENANT", value_name = "NAME")]
     pub tenant: String,
-    /// Labelled samples: CSV of features and label, or CIFAR-10 binary (.bin).
+    /// Labelled samples, a file or folder as for `migrator data import`: a table with the label last, CIFAR-10 binary (.bin), images, texts, …
     #[arg(long, env = "MIGRATOR_DATA", value_name = "FILE")]
     pub data: PathBuf,
 }

@@ -21,6 +21,8 @@ pub mod write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::spec::{Datatype, TensorSpec};
+
 pub use arrivals::{Arrivals, Row as TraceRow, Trace, TraceOptions, read_arrivals, read_trace};
 pub use error::ReadError;
 pub use folder::Picture;
@@ -115,6 +117,19 @@ impl Default for ReadOptions {
     }
 }
 
+impl ReadOptions {
+    /// What fits an input: images of its size, and pixels from 0 to 1, or as they are where it takes whole numbers.
+    pub fn of(input: &TensorSpec) -> ReadOptions {
+        let picture = match input.shape[..] {
+            [channels, height, width] => Some(Picture { channels, height, width }),
+            [height, width] => Some(Picture { channels: 1, height, width }),
+            _ => None,
+        };
+        let floats = matches!(input.datatype, Datatype::Fp32 | Datatype::Fp64);
+        ReadOptions { most: if floats { 255.0 } else { 1.0 }, picture, ..ReadOptions::default() }
+    }
+}
+
 /// Reads the labelled samples of a file.
 ///
 /// # Errors
@@ -198,6 +213,14 @@ mod tests {
         assert_eq!(Format::of(Path::new("a/test.bin")), Format::Cifar10);
         assert_eq!(Format::of(Path::new("a/b.tsv")), Format::Text);
         assert_eq!(Format::of(Path::new("optdigits.tra")), Format::Table);
+    }
+
+    #[test]
+    fn an_input_tells_how_pixels_are_read() {
+        let input = |datatype, shape: &[u32]| TensorSpec { name: "x".into(), datatype, shape: shape.to_vec() };
+        let images = ReadOptions::of(&input(Datatype::Uint8, &[3, 8, 9]));
+        assert_eq!((images.most, images.picture), (1.0, Some(Picture { channels: 3, height: 8, width: 9 })));
+        assert_eq!(ReadOptions::of(&input(Datatype::Fp32, &[4])), ReadOptions::default());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use migrator_actors::message::{Origin, Sample, SampleStore};
-use migrator_models::reader::{self, Picture, ReadError, ReadOptions, Row};
-use migrator_models::{Datatype, ModelSpec, TensorSpec};
+use migrator_models::reader::{self, ReadError, ReadOptions, Row};
+use migrator_models::{ModelSpec, TensorSpec};
 
 use crate::cli::DataImportArgs;
 use crate::storage;
@@ -77,22 +77,14 @@ impl<'a> Source<'a> {
             model.classes,
             model.name
         );
-        let picture = match input.shape[..] {
-            [channels, height, width] => Some(Picture { channels, height, width }),
-            [height, width] => Some(Picture { channels: 1, height, width }),
-            _ => None,
-        };
-        // Whole numbers hold pixels as they are.
-        let floats = matches!(input.datatype, Datatype::Fp32 | Datatype::Fp64);
         let options = ReadOptions {
             format: args.format,
             scale: args.feature_scale,
-            most: if floats { 255.0 } else { 1.0 },
-            picture,
             classes: args.classes.clone(),
             label: args.label_column.clone(),
             header: args.header,
             labels: args.labels.clone(),
+            ..ReadOptions::of(&input)
         };
         let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(Source { path: &args.path, options, input, classes: model.classes, limit })

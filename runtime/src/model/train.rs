@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use migrator_models::reader::{ReadOptions, read_set};
+use migrator_models::reader::{ReadOptions, Row, read_set};
 use migrator_models::store::Manifest;
 use migrator_models::{ModelSpec, data};
 use migrator_wire::message::{FromWorker, TrainJob};
@@ -64,8 +64,16 @@ pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
 
 /// Writes the file's samples as a data set; gives the number to train on.
 fn write(spec: &ModelSpec, file: &Path, dataset: &Path) -> anyhow::Result<usize> {
-    let set = read_set(file, ReadOptions::default())?;
-    let rows: Vec<(Vec<u8>, u32)> = set.rows.iter().map(|row| (row.features.to_raw(), row.label)).collect();
+    let inputs = spec.inputs();
+    let [input] = &inputs[..] else {
+        anyhow::bail!("{} takes {} inputs: it is trained on what is sent over HTTP only", spec.name, inputs.len())
+    };
+    let set = read_set(file, ReadOptions::of(input)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let raw = |(index, row): (usize, &Row)| {
+        let raw = row.features.to_input(input).map_err(|reason| anyhow::anyhow!("{}: row {}: {reason}", file.display(), index + 1))?;
+        Ok((raw, row.label))
+    };
+    let rows: Vec<(Vec<u8>, u32)> = set.rows.iter().enumerate().map(raw).collect::<anyhow::Result<_>>()?;
     let samples: Vec<data::Sample<'_>> = rows
         .iter()
         .enumerate()

