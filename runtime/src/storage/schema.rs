@@ -42,7 +42,7 @@ const TABLES: &str = "
         bytes INTEGER NOT NULL,
         blob INTEGER NOT NULL REFERENCES blob
     ) STRICT;
-    CREATE INDEX sample_by_time ON sample (tenant, at_ms, label);
+    CREATE INDEX sample_by_time ON sample (tenant, at_ms, id, label);
     CREATE INDEX sample_by_age ON sample (tenant, id);
     CREATE INDEX sample_by_blob ON sample (blob, tenant, origin);
     CREATE TRIGGER sample_comes AFTER INSERT ON sample BEGIN
