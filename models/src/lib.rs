@@ -6,6 +6,7 @@
 pub mod curve;
 pub mod data;
 pub mod file;
+pub mod microprofile;
 pub mod reader;
 pub mod row;
 pub mod spec;
@@ -14,5 +15,6 @@ pub mod synthetic;
 
 pub use curve::Curve;
 pub use data::{DataError, Dataset, Sample};
+pub use microprofile::{Course, Microprofile};
 pub use spec::{Architecture, Datatype, ModelSpec, Precision, Source, TensorSpec, TrainSpec};
 pub use store::{Latest, Manifest, Store, StoreError};

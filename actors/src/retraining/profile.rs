@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use metrics::counter;
-use migrator_machine::retraining::{Course, Microprofile};
-use migrator_models::{ModelSpec, TrainSpec};
+use migrator_models::{Microprofile, ModelSpec, TrainSpec};
 use migrator_solver::Task;
 use migrator_wire::message::{FromWorker, MicroprofileJob};
 
@@ -68,14 +67,7 @@ async fn run(
 
 fn found(answer: FromWorker) -> Result<Microprofile, String> {
     match answer {
-        FromWorker::Microprofiled { before, held_out, courses, measure_s, core_s } => {
-            let course = |course: migrator_wire::message::Course| Course {
-                accuracy: course.accuracy,
-                samples: course.samples,
-                sample_s: course.sample_s,
-            };
-            Ok(Microprofile { before, held_out, courses: courses.into_iter().map(course).collect(), measure_s, core_s })
-        }
+        FromWorker::Microprofiled(found) => Ok(found),
         FromWorker::Failed { message, .. } => Err(message),
         other => Err(format!("the worker answered out of turn: {other:?}")),
     }

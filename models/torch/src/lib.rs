@@ -22,7 +22,7 @@ mod upload;
 mod weights;
 
 pub use error::TorchError;
-pub use microprofile::{Course, Microprofile, MicroprofileJob, microprofile};
+pub use microprofile::{MicroprofileJob, microprofile};
 pub use model::Model;
 pub use place::adopt_gpu;
 pub use train::{Control, Progress, TrainJob, TrainOutcome, train};

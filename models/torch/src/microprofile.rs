@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use migrator_models::{ModelSpec, TrainSpec};
+use migrator_models::{Course, Microprofile, ModelSpec, TrainSpec};
 
 use crate::samples::{self, Samples};
 use crate::train::{Control, LEAST_SAMPLES, Progress, Run, TrainJob};
@@ -22,32 +22,6 @@ pub struct MicroprofileJob<'a> {
     pub tries: &'a [TrainSpec],
     /// A path that may be written and removed.
     pub scratch: &'a Path,
-}
-
-/// What the tries came to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Microprofile {
-    /// Accuracy of the base on the held-out samples, 0..1; 0 when there is no base.
-    pub before: f64,
-    /// Held-out samples.
-    pub held_out: u64,
-    /// One per try, in their order.
-    pub courses: Vec<Course>,
-    /// CPU seconds to measure the accuracy once; on a GPU seconds times the compute slices of the instance.
-    pub measure_s: f64,
-    /// CPU seconds that all of it took, likewise.
-    pub core_s: f64,
-}
-
-/// What one try came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Course {
-    /// Held-out accuracy after each epoch; none when the weights became NaN or infinite.
-    pub accuracy: Vec<f64>,
-    /// Samples in an epoch.
-    pub samples: u64,
-    /// CPU seconds to train on one sample once; on a GPU seconds times the compute slices of the instance.
-    pub sample_s: f64,
 }
 
 /// Tries on the calling thread and the device that this process computes on; nothing is published. `control` is called as by [`train()`];

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use migrator_torch::{Control, Progress, TrainOutcome, microprofile, train};
-use migrator_wire::message::{Course, MicroprofileJob};
+use migrator_wire::message::MicroprofileJob;
 use migrator_wire::{FromWorker, TrainJob};
 
 use crate::answer::{Answers, Failure, caught};
@@ -118,14 +118,7 @@ fn profile_on(job: &MicroprofileJob, control: &mut dyn FnMut(&Progress) -> Contr
     let MicroprofileJob { spec, base, dataset, tries, scratch } = job;
     let job = migrator_torch::MicroprofileJob { spec, base: base.as_deref(), dataset, tries, scratch };
     let Some(found) = microprofile(&job, control)? else { return Ok(FromWorker::Paused { step: 0, steps: 0 }) };
-    let course = |course: migrator_torch::Course| Course { accuracy: course.accuracy, samples: course.samples, sample_s: course.sample_s };
-    Ok(FromWorker::Microprofiled {
-        before: found.before,
-        held_out: found.held_out,
-        courses: found.courses.into_iter().map(course).collect(),
-        measure_s: found.measure_s,
-        core_s: found.core_s,
-    })
+    Ok(FromWorker::Microprofiled(found))
 }
 
 /// Turns steps into progress messages at a bounded rate: the first step, the last, and some between.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use migrator_models::data::{Sample, write};
-use migrator_models::{Architecture, ModelSpec, Source, TrainSpec};
+use migrator_models::{Architecture, Microprofile, ModelSpec, Source, TrainSpec};
 use migrator_wire::message::MicroprofileJob;
 use migrator_wire::{CallError, Exit, FailCode, FromWorker, ModelKey, SpawnOptions, ToWorker, TrainJob, Worker, WorkerExit, WorkerHandle};
 use rand::rngs::StdRng;
@@ -124,7 +124,7 @@ async fn a_microprofile_foretells_beside_what_else_the_worker_does() {
     let job = MicroprofileJob { spec: spec(), base, dataset: bench.path("data"), tries, scratch: bench.path("scratch") };
     let (_, answers) = bench.worker.microprofile(job).unwrap();
     let (_, last) = drain(answers).await;
-    let Some(FromWorker::Microprofiled { before, held_out, courses, measure_s, core_s }) = last else { panic!("{last:?}") };
+    let Some(FromWorker::Microprofiled(Microprofile { before, held_out, courses, measure_s, core_s })) = last else { panic!("{last:?}") };
     assert!(before > 0.85 && held_out == 120 && measure_s > 0.0 && core_s > 0.0);
     assert!(courses.len() == 2 && courses.iter().all(|course| course.accuracy.len() == 2 && course.samples == 96 && course.sample_s > 0.0));
 }

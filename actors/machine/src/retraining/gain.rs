@@ -1,6 +1,6 @@
 //! What each retraining configuration would come to and cost: microprofiles, and what earlier retrainings made of what was foretold.
 
-use migrator_models::TrainSpec;
+use migrator_models::{Microprofile, TrainSpec};
 use serde::{Deserialize, Serialize};
 
 use super::curve::foretell;
@@ -31,32 +31,6 @@ impl Default for MicroprofileConfig {
         // Ekya: 5 to 10 % of the samples, 5 epochs. The base's accuracy is a further point of the curve here.
         MicroprofileConfig { share: 0.1, least: 64, epochs: 4 }
     }
-}
-
-/// What a worker found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Microprofile {
-    /// Accuracy of the version in service on the held-out samples; 0 when there is none.
-    pub before: f64,
-    /// Held-out samples.
-    pub held_out: u64,
-    /// One per try, in the order of the tries.
-    pub courses: Vec<Course>,
-    /// CPU seconds to measure the accuracy once.
-    pub measure_s: f64,
-    /// CPU seconds that it took.
-    pub core_s: f64,
-}
-
-/// What one try came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Course {
-    /// Held-out accuracy after each epoch.
-    pub accuracy: Vec<f64>,
-    /// Samples in an epoch.
-    pub samples: u64,
-    /// CPU seconds to train on one sample once.
-    pub sample_s: f64,
 }
 
 /// What a retraining with one configuration would come to.
@@ -257,6 +231,8 @@ pub fn usual(train: &TrainSpec) -> Vec<TrainSpec> {
 
 #[cfg(test)]
 mod tests {
+    use migrator_models::Course;
+
     use super::*;
 
     fn gains() -> Gains {

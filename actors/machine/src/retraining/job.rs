@@ -1,9 +1,9 @@
 //! The retraining of one window, and how the machine moves it along.
 
-use migrator_models::TrainSpec;
+use migrator_models::{Microprofile, TrainSpec};
 
 use super::choice::{Choice, Stakes, choose};
-use super::gain::{Microprofile, Prospect};
+use super::gain::Prospect;
 use super::types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingWish, Trained};
 use super::{HISTORY, RetrainingMachine};
 use crate::Time;

@@ -14,10 +14,10 @@ mod watch;
 
 use std::collections::VecDeque;
 
-use migrator_models::TrainSpec;
+use migrator_models::{Microprofile, TrainSpec};
 use migrator_solver::InstanceId;
 
-pub use gain::{Course, Gains, Microprofile, MicroprofileConfig, Prospect, usual};
+pub use gain::{Gains, MicroprofileConfig, Prospect, usual};
 pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish, Trained};
 pub use watch::Live;
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use migrator_models::Course;
 use proptest::prelude::*;
 
 use super::*;

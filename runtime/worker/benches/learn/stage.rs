@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use migrator_machine::retraining::{
-    Course, Gains, Microprofile, MicroprofileConfig, RetrainingConfig, RetrainingMachine, RetrainingState, RetrainingWish, Trained, usual,
+    Gains, MicroprofileConfig, RetrainingConfig, RetrainingMachine, RetrainingState, RetrainingWish, Trained, usual,
 };
 use migrator_machine::time::Time;
-use migrator_models::{Sample, TrainSpec, data};
+use migrator_models::{Microprofile, Sample, TrainSpec, data};
 use migrator_solver::InstanceId;
 use migrator_torch::{Control, MicroprofileJob, Model, TrainJob, TrainOutcome, microprofile, train};
 
@@ -193,10 +193,7 @@ impl<'s> Stage<'s> {
     fn profile(&self, tries: &[TrainSpec]) -> Microprofile {
         let (dataset, scratch) = (self.dataset(), self.folder.path().join("scratch"));
         let job = MicroprofileJob { spec: &self.stream.spec, base: Some(&self.version), dataset: &dataset, tries, scratch: &scratch };
-        let found = microprofile(&job, &mut |_| Control::Continue).unwrap().unwrap();
-        let course = |c: migrator_torch::Course| Course { accuracy: c.accuracy, samples: c.samples, sample_s: c.sample_s };
-        let courses = found.courses.into_iter().map(course).collect();
-        Microprofile { before: found.before, held_out: found.held_out, courses, measure_s: found.measure_s, core_s: found.core_s }
+        microprofile(&job, &mut |_| Control::Continue).unwrap().unwrap()
     }
 
     fn train(&self, base: Option<&Path>, how: &TrainSpec, out: &Path) -> TrainOutcome {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use migrator_models::{ModelSpec, TrainSpec};
+use migrator_models::{Microprofile, ModelSpec, TrainSpec};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides must have the same.
@@ -116,17 +116,6 @@ pub struct MicroprofileJob {
     pub scratch: PathBuf,
 }
 
-/// What one try of a microprofile came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Course {
-    /// Held-out accuracy after each epoch; none when the weights became NaN or infinite.
-    pub accuracy: Vec<f64>,
-    /// Samples in an epoch.
-    pub samples: u64,
-    /// CPU seconds to train on one sample once; on an attached instance seconds times its compute slices.
-    pub sample_s: f64,
-}
-
 /// Worker to server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromWorker {
@@ -195,18 +184,7 @@ pub enum FromWorker {
         epochs: u32,
     },
     /// A microprofile is over.
-    Microprofiled {
-        /// Accuracy of the base on the held-out samples, 0..1; 0 when there is no base.
-        before: f64,
-        /// Held-out samples.
-        held_out: u64,
-        /// One per try, in their order.
-        courses: Vec<Course>,
-        /// CPU seconds to measure the accuracy once; on an attached instance seconds times its compute slices.
-        measure_s: f64,
-        /// CPU seconds that all of it took, likewise.
-        core_s: f64,
-    },
+    Microprofiled(Microprofile),
     /// A retraining is checkpointed and stopped.
     Paused {
         /// Steps done.

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use migrator_models::{Architecture, ModelSpec, Source, TrainSpec};
+use migrator_models::{Architecture, Course, Microprofile, ModelSpec, Source, TrainSpec};
 use migrator_wire::frame::blocking::{self, ALIGN};
 use migrator_wire::frame::stream::{self, Rope};
 use migrator_wire::frame::{HEADER_LEN, Header, Kind, MAX_HEAD_LEN, MAX_PAYLOAD_LEN};
-use migrator_wire::message::{Course, MicroprofileJob, Moved};
+use migrator_wire::message::{MicroprofileJob, Moved};
 use migrator_wire::{FailCode, FrameError, FromWorker, ModelKey, ToWorker, TrainJob};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -57,7 +57,7 @@ fn from_worker() -> impl Strategy<Value = FromWorker> {
         (any::<u32>(), any::<u32>()).prop_map(|(rows, compute_us)| FromWorker::Inferred { rows, compute_us }),
         (0.0..1.0, any::<u64>(), vec((vec(0.0..1.0, 0..5), any::<u64>(), 0.0..1.0), 0..3)).prop_map(|(before, held_out, courses)| {
             let courses = courses.into_iter().map(|(accuracy, samples, sample_s)| Course { accuracy, samples, sample_s }).collect();
-            FromWorker::Microprofiled { before, held_out, courses, measure_s: before, core_s: before }
+            FromWorker::Microprofiled(Microprofile { before, held_out, courses, measure_s: before, core_s: before })
         }),
         (any::<u64>(), any::<u64>(), -1e9f32..1e9, 0.0..1e9).prop_map(|(step, steps, loss, core_s)| FromWorker::Progress {
             step,
