@@ -34,6 +34,11 @@ impl Clock {
         time.since(self.now())
     }
 
+    /// Milliseconds since 1970 at the start: what tells one run of the server from another.
+    pub fn started_ms(&self) -> u64 {
+        self.start_ms
+    }
+
     /// Milliseconds since 1970, for what outlives the process: counted from the start, so that a step of the system's clock moves nothing
     /// into another window.
     pub fn unix_ms(&self) -> u64 {

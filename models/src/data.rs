@@ -1,7 +1,7 @@
 //! The data set file of a retraining: raw rows, labels, and which samples are held out, as safetensors.
 //!
 //! Tensors: `x0`, `x1`, … (one per input, `[samples, …shape]`, of the input's type), or for a text model `text` (`U8`, all
-//! texts one after the other) and `text_offsets` (`I64`, `[samples + 1]`); `y` (`I64`, `[samples]`); `held_out` (`U8`, 0 or 1).
+//! texts one after the other) and `text_offsets` (`I64`, `[samples + 1]`); `y` (`I64`, `[samples]`); `held_out` (`U8`: 0, 1 or 2, see [`Part`]).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -51,6 +51,23 @@ pub enum DataError {
     Empty,
 }
 
+/// What a sample is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// To train on.
+    Train = 0,
+    /// To measure accuracy with.
+    HeldOut = 1,
+    /// Of an older window, to measure with whether something is forgotten.
+    Older = 2,
+}
+
+impl Part {
+    fn of(code: u8) -> Option<Part> {
+        [Part::Train, Part::HeldOut, Part::Older].into_iter().find(|part| *part as u8 == code)
+    }
+}
+
 /// One labelled sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample<'a> {
@@ -58,8 +75,8 @@ pub struct Sample<'a> {
     pub features: &'a [u8],
     /// The class, below the model's `classes`.
     pub label: u32,
-    /// Whether it only measures accuracy.
-    pub held_out: bool,
+    /// What it is for.
+    pub part: Part,
 }
 
 /// Checks one sample against a model; the error says what would be right.
@@ -99,7 +116,7 @@ pub fn write(path: &Path, spec: &ModelSpec, samples: &[Sample<'_>]) -> Result<()
     };
     let labels = samples.iter().flat_map(|s| i64::from(s.label).to_le_bytes()).collect();
     columns.push(Column { name: "y".into(), dtype: Dtype::I64, shape: vec![samples.len()], bytes: labels });
-    let held_out = samples.iter().map(|s| u8::from(s.held_out)).collect();
+    let held_out = samples.iter().map(|s| s.part as u8).collect();
     columns.push(Column { name: "held_out".into(), dtype: Dtype::U8, shape: vec![samples.len()], bytes: held_out });
     let malformed = |error: safetensors::SafeTensorError| malformed(path, error.to_string());
     let views = columns
@@ -176,17 +193,10 @@ impl Dataset {
         i64_at(&self.bytes[self.labels.clone()], index) as u32
     }
 
-    /// Whether a sample only measures accuracy.
-    ///
-    /// # Panics
-    /// When `index` is not below [`Dataset::len`].
-    pub fn is_held_out(&self, index: usize) -> bool {
-        self.bytes[self.held_out.clone()][index] != 0
-    }
-
-    /// Indices of the samples to train on, and of the held-out ones, ascending.
-    pub fn split(&self) -> (Vec<usize>, Vec<usize>) {
-        (0..self.len()).partition(|&index| !self.is_held_out(index))
+    /// Indices of the samples of a part, ascending.
+    pub fn part(&self, part: Part) -> Vec<usize> {
+        let parts = &self.bytes[self.held_out.clone()];
+        (0..self.len()).filter(|&index| parts[index] == part as u8).collect()
     }
 
     /// One row of a numeric input, raw little-endian; empty for a text model.
@@ -236,6 +246,10 @@ impl Dataset {
     fn validate(&self, classes: u32) -> Result<(), String> {
         for index in 0..self.len() {
             let label = i64_at(&self.bytes[self.labels.clone()], index);
+            let part = self.bytes[self.held_out.clone()][index];
+            if Part::of(part).is_none() {
+                return Err(format!("sample {index} has held_out {part}, which is none of 0, 1 and 2"));
+            }
             if label < 0 || label >= i64::from(classes) {
                 return Err(format!("sample {index} has label {label}, which is not below {classes}, the number of classes"));
             }
@@ -385,11 +399,13 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("d.safetensors");
         let rows = [[1u8; 8], [2; 8], [3; 8]];
-        let samples: Vec<_> = (0..3).map(|i| Sample { features: &rows[i], label: 2 - i as u32, held_out: i == 1 }).collect();
+        let samples: Vec<_> = (0..3)
+            .map(|i| Sample { features: &rows[i], label: 2 - i as u32, part: if i == 1 { Part::HeldOut } else { Part::Train } })
+            .collect();
         write(&path, &mlp(), &samples).unwrap();
         let data = Dataset::read(&path, &mlp()).unwrap();
         assert_eq!((data.len(), data.row(0, 2), data.label(0)), (3, &[3u8; 8][..], 2));
-        assert_eq!(data.split(), (vec![0, 2], vec![1]));
+        assert_eq!([Part::Train, Part::HeldOut, Part::Older].map(|part| data.part(part)), [vec![0, 2], vec![1], vec![]]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
@@ -401,7 +417,7 @@ mod tests {
         let inputs = vec![input("a", Datatype::Fp32, vec![1]), input("b", Datatype::Uint8, vec![3])];
         let spec = ModelSpec { source: Source::Torchscript { inputs }, ..mlp() };
         let samples = [[1, 1, 1, 1, 7, 8, 9], [2, 2, 2, 2, 4, 5, 6]];
-        let samples = samples.each_ref().map(|features| Sample { features, label: 0, held_out: false });
+        let samples = samples.each_ref().map(|features| Sample { features, label: 0, part: Part::Train });
         write(&path, &spec, &samples).unwrap();
         let data = Dataset::read(&path, &spec).unwrap();
         assert_eq!((data.row(0, 1), data.row(1, 1)), (&[2u8; 4][..], &[4u8, 5, 6][..]));
@@ -412,7 +428,7 @@ mod tests {
         let folder = folder();
         let path = folder.path().join("d.safetensors");
         let texts = ["hällo", "", "b"].map(|t| [&(t.len() as u32).to_le_bytes(), t.as_bytes()].concat());
-        let samples: Vec<_> = texts.iter().map(|t| Sample { features: t, label: 1, held_out: false }).collect();
+        let samples: Vec<_> = texts.iter().map(|t| Sample { features: t, label: 1, part: Part::Train }).collect();
         write(&path, &text(), &samples).unwrap();
         let data = Dataset::read(&path, &text()).unwrap();
         assert_eq!((data.text(0), data.text(1), data.text(2)), ("hällo", "", "b"));
@@ -421,7 +437,7 @@ mod tests {
     #[test]
     fn a_sample_that_does_not_fit_is_named() {
         let path = Path::new("/nowhere/d.safetensors");
-        let sample = |features, label| Sample { features, label, held_out: false };
+        let sample = |features, label| Sample { features, label, part: Part::Train };
         let says = |spec: &ModelSpec, sample: Sample<'_>| write(path, spec, &[sample]).unwrap_err().to_string();
         assert_eq!(says(&mlp(), sample(&[0; 7], 0)), "sample 0: 7 bytes of features, but m takes 8");
         assert_eq!(says(&mlp(), sample(&[0; 8], 3)), "sample 0: label 3 is not below 3, the number of classes");
@@ -434,7 +450,7 @@ mod tests {
     fn a_truncated_file_or_one_of_another_model_is_refused() {
         let folder = folder();
         let path = folder.path().join("d.safetensors");
-        write(&path, &mlp(), &[Sample { features: &[0; 8], label: 2, held_out: false }]).unwrap();
+        write(&path, &mlp(), &[Sample { features: &[0; 8], label: 2, part: Part::Train }]).unwrap();
         let two = ModelSpec { classes: 2, ..mlp() };
         assert!(Dataset::read(&path, &two).unwrap_err().to_string().contains("label 2"));
         assert!(Dataset::read(&path, &text()).unwrap_err().to_string().contains("tensor text is missing"));

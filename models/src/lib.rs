@@ -12,9 +12,11 @@ pub mod row;
 pub mod spec;
 pub mod store;
 pub mod synthetic;
+pub mod trained;
 
 pub use curve::Curve;
-pub use data::{DataError, Dataset, Sample};
+pub use data::{DataError, Dataset, Part, Sample};
 pub use microprofile::{Course, Microprofile};
 pub use spec::{Architecture, Datatype, ModelSpec, Precision, Source, TensorSpec, TrainSpec};
 pub use store::{Latest, Manifest, Store, StoreError};
+pub use trained::{Older, Trained};

@@ -121,8 +121,8 @@ pub enum Source {
     },
 }
 
-/// Number format that inference computes in on a GPU. Inputs and outputs of the protocol stay as they are; training and the
-/// host's cores compute in [`Precision::Fp32`] whatever is chosen, for there the others are no faster.
+/// Number format that is computed in on a GPU. Inputs and outputs of the protocol stay as they are; the host's cores compute in
+/// [`Precision::Fp32`] whatever is chosen, for there the others are no faster.
 ///
 /// A TorchScript module is converted whole, buffers of whole numbers included: one that looks something up by such a buffer does
 /// not load, and should be exported in half precision itself.
@@ -210,11 +210,14 @@ pub struct TrainSpec {
     pub frozen: f64,
     /// Epochs in a row without a better held-out accuracy after which training ends; 0 = never before `epochs`.
     pub patience: u32,
+    /// What matrix products and convolutions are computed in on a GPU: fp32, or bf16 (mixed precision: the weights stay fp32). The
+    /// host's cores compute in fp32 whatever is chosen.
+    pub precision: Precision,
 }
 
 impl Default for TrainSpec {
     fn default() -> Self {
-        TrainSpec { epochs: 5, batch: 32, learning_rate: 1e-3, seed: 1, share: 1.0, frozen: 0.0, patience: 3 }
+        TrainSpec { epochs: 5, batch: 32, learning_rate: 1e-3, seed: 1, share: 1.0, frozen: 0.0, patience: 3, precision: Precision::Fp32 }
     }
 }
 

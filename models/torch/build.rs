@@ -4,6 +4,7 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/stream.cpp");
+    println!("cargo:rerun-if-changed=src/autocast.cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let mut shim = cc::Build::new();
     // Set by .cargo/config.toml to the absolute path of `.libtorch`; a link arg of this package reaches no other package.
@@ -13,5 +14,5 @@ fn main() {
     }
     // As libtorch was built: without NDEBUG its classes have other layouts.
     shim.cpp(true).warnings(false).std("c++17").define("NDEBUG", None).define("_GLIBCXX_USE_CXX11_ABI", "1");
-    shim.file("src/stream.cpp").compile("migrator_stream");
+    shim.files(["src/stream.cpp", "src/autocast.cpp"]).compile("migrator_torch_shim");
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use migrator_models::data::Dataset;
+use migrator_models::Trained;
+use migrator_models::data::{Dataset, Part};
 use migrator_models::store::WEIGHTS;
 use migrator_wire::{FromWorker, TrainJob};
 use tokio::sync::Notify;
@@ -23,7 +24,7 @@ const VALIDATION: f64 = 2.0 / 3.0;
 /// Trains; a pause is heard until the last step.
 pub async fn run(id: u64, job: TrainJob, sample_core_s: f64, share: f64, answers: Answers, weather: Weather, pause: Arc<Notify>) {
     let data = Dataset::read(&job.dataset, &job.spec).unwrap();
-    let (training, held_out) = data.split();
+    let (training, held_out) = (data.part(Part::Train), data.part(Part::HeldOut));
     let passes = f64::from(job.train.epochs) * training.len() as f64;
     let steps = (passes / BATCH).ceil().max(1.0) as u64;
     let begun = std::fs::read_to_string(&job.checkpoint).map_or(0, |text| text.parse().unwrap());
@@ -67,13 +68,14 @@ pub async fn run(id: u64, job: TrainJob, sample_core_s: f64, share: f64, answers
         complain("the held-out samples are of two weathers, which the simulator does not know");
     }
     std::fs::write(job.out.join(WEIGHTS), learnt.to_string()).unwrap();
-    say(FromWorker::Trained {
-        accuracy_before: before,
-        accuracy_after: after,
+    say(FromWorker::Trained(Trained {
+        before,
+        after,
         held_out: held_out.len() as u64,
         core_s: training.len() as f64 * (sample_core_s * f64::from(job.train.epochs)),
         epochs: job.train.epochs,
-    });
+        ..Trained::default()
+    }));
 }
 
 /// Into the log that the test demands to be empty: a panic would end this task and no more.

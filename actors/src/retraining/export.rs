@@ -1,5 +1,6 @@
 //! From labelled samples to a data set file.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use migrator_machine::retraining::RetrainingState;
+use migrator_models::data::Part;
 use migrator_models::{ModelSpec, data};
 
 use super::RetrainingActor;
@@ -73,7 +75,7 @@ impl RetrainingActor {
 /// Name of the data set in a window's folder.
 pub(super) const DATASET: &str = "dataset.safetensors";
 
-/// Writes the window's samples, some held out, and older ones to train on; gives the number to train on.
+/// Writes the window's samples and older ones, some of each held out; gives the number to train on.
 fn write(
     store: &dyn SampleStore,
     spec: &ModelSpec,
@@ -84,32 +86,69 @@ fn write(
     path: &Path,
 ) -> Result<u64, String> {
     let fresh = store.between(tenant, fresh_ms.start, fresh_ms.end, how.max_samples)?;
-    let replayed = store.replay(tenant, fresh_ms.start, (fresh.len() as f64 * how.replay_share) as usize, seed)?;
-    let held_out = every_nth(fresh.len(), how.held_out_share);
-    let mut samples: Vec<data::Sample<'_>> = fresh.iter().zip(&held_out).map(|(sample, held_out)| as_data(sample, *held_out)).collect();
-    samples.extend(replayed.iter().map(|sample| as_data(sample, false)));
+    // As many more as are held out of them.
+    let wanted = fresh.len() as f64 * how.replay_share / (1.0 - how.held_out_share);
+    let replayed = store.replay(tenant, fresh_ms.start, wanted as usize, seed)?;
+    let mut samples = parts(&fresh, how.held_out_share, Part::HeldOut);
+    if samples.iter().all(|sample| sample.part == Part::Train) || samples.iter().all(|sample| sample.part != Part::Train) {
+        // So few, or so much alike, that all fell on one side.
+        let every = (1.0 / how.held_out_share).round().max(2.0) as usize;
+        let part = |at: usize| if at % every == every - 1 { Part::HeldOut } else { Part::Train };
+        samples.iter_mut().enumerate().for_each(|(at, sample)| sample.part = part(at));
+    }
+    samples.extend(parts(&replayed, how.held_out_share, Part::Older));
     data::write(path, spec, &samples).map_err(|error| one_line(&error))?;
-    Ok(samples.iter().filter(|sample| !sample.held_out).count() as u64)
+    Ok(samples.iter().filter(|sample| sample.part == Part::Train).count() as u64)
 }
 
-fn as_data(sample: &Sample, held_out: bool) -> data::Sample<'_> {
-    data::Sample { features: &sample.features, label: sample.label, held_out }
+/// A share of the samples, told by their features: what is held out once is never trained on in a later window. Copies of one sample fall
+/// on either side, for where there are few different ones a side needs some of each.
+fn parts(samples: &[Sample], share: f64, held_out: Part) -> Vec<data::Sample<'_>> {
+    let mut copies = BTreeMap::new();
+    let mut part = |sample: &Sample| {
+        let hash = hash(&sample.features);
+        let copy: &mut u64 = copies.entry(hash).or_default();
+        *copy += 1;
+        if unit(hash ^ (*copy - 1).wrapping_mul(0xd6e8_feb8_6659_fd93)) < share { held_out } else { Part::Train }
+    };
+    samples.iter().map(|sample| data::Sample { features: &sample.features, label: sample.label, part: part(sample) }).collect()
 }
 
-/// Marks `share` of `count`, evenly over time, so that both halves see the same drift.
-fn every_nth(count: usize, share: f64) -> Vec<bool> {
-    (0..count).map(|i| ((i + 1) as f64 * share).floor() > (i as f64 * share).floor()).collect()
+/// 64-bit FNV-1a: the same today and by every build.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// A number in 0..1 that all bits have a say in: the finaliser of MurmurHash3.
+fn unit(mut hash: u64) -> f64 {
+    for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+    }
+    (hash >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sample(id: u32) -> Sample {
+        Sample { features: id.to_le_bytes().to_vec().into(), label: 0 }
+    }
+
     #[test]
-    fn held_out_samples_are_spread_evenly() {
-        let marked = every_nth(20, 0.2);
-        assert_eq!(marked.iter().filter(|m| **m).count(), 4);
-        assert_eq!(marked.iter().position(|m| *m), Some(4));
-        assert!(every_nth(10, 0.0).iter().all(|m| !m));
+    fn a_share_is_held_out_and_always_the_same() {
+        let samples: Vec<Sample> = (0..5000).map(sample).collect();
+        let held_out = |samples: &[Sample]| -> Vec<bool> {
+            parts(samples, 0.2, Part::HeldOut).iter().map(|sample| sample.part == Part::HeldOut).collect()
+        };
+        let all = held_out(&samples);
+        let share = all.iter().filter(|held_out| **held_out).count() as f64 / 5000.0;
+        assert!((share - 0.2).abs() < 0.02, "{share}");
+        assert_eq!(held_out(&samples[100..200]), all[100..200], "whatever else is there");
+        // Neighbours fall on either side: no run of ids is held out as a whole.
+        let same: Vec<Sample> = (0..1000).map(|_| sample(7)).collect();
+        let copies = held_out(&same).iter().filter(|held_out| **held_out).count();
+        assert!((150..250).contains(&copies), "{copies} of 1000 copies");
+        assert!(all.windows(30).all(|run| run.contains(&false)));
     }
 }

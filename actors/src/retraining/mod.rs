@@ -2,6 +2,7 @@
 
 mod export;
 mod profile;
+mod resume;
 mod run;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use metrics::{Gauge, counter, gauge};
 use migrator_machine::retraining::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingStatus, RetrainingWish};
 use migrator_machine::{RetrainingMachine, Time};
 use migrator_models::store::{Manifest, Store};
-use migrator_models::{ModelSpec, TrainSpec};
+use migrator_models::{ModelSpec, Older, TrainSpec, Trained};
 use migrator_solver::{InstanceId, TenantId};
 use migrator_wire::client::WorkerHandle;
 use tokio::sync::oneshot;
@@ -21,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::launcher::{Launcher, one_line};
 use crate::message::SampleStore;
-use crate::tenant::{AskLive, SwapVersion, TenantActor};
+use crate::tenant::{AskLive, BeginCanary, StopCanary, SwapVersion, TenantActor};
 
 pub use export::ExportSpec;
 use run::Run;
@@ -68,33 +69,47 @@ pub struct RetrainingActor {
     /// Unix milliseconds at which the window before the current one began.
     previous_start_ms: u64,
     current_start_ms: u64,
+    /// Folder of a retraining that an earlier run left, and its window.
+    resumed: Option<(u64, PathBuf)>,
     counted_at: Option<Time>,
     /// What the worker reported last, for the manifest.
-    trained: Option<(f64, f64, u64)>,
-    told: usize,
+    trained: Option<Trained>,
+    /// Results told.
+    told: u64,
     progress: Gauge,
     timer: Option<SpawnHandle>,
 }
 
 impl RetrainingActor {
-    /// Idle until the first window.
-    pub fn new(parts: RetrainingParts) -> RetrainingActor {
+    /// Idle until the first window, or waiting for an instance with what a stop of the server interrupted.
+    ///
+    /// # Errors
+    /// One line: its folder, or the model's in the store, cannot be read.
+    pub fn new(parts: RetrainingParts) -> Result<RetrainingActor, String> {
         let now_ms = parts.clock.unix_ms();
-        RetrainingActor {
-            machine: RetrainingMachine::new(parts.config.clone()),
+        let newest = parts.store.latest(&parts.spec.name).map_err(|error| one_line(&error))?.found;
+        let found = resume::find(&parts.folder, &parts.spec, newest.as_ref().map(|manifest| manifest.version as u32))?;
+        let mut machine = RetrainingMachine::new(parts.config.clone());
+        let found = found.filter(|found| machine.take_up(parts.clock.now(), &found.what));
+        // What came since the last retraining is fresh, unless that is long ago.
+        let since_ms = found.as_ref().map(|found| found.began_ms).or(newest.map(|manifest| manifest.created_ms)).unwrap_or(now_ms);
+        let long_ago_ms = now_ms.saturating_sub((2000.0 * parts.config.window_s) as u64);
+        Ok(RetrainingActor {
+            machine,
+            resumed: found.map(|found| (found.what.window, found.folder)),
             progress: gauge!("migrator_retraining_progress", "tenant" => parts.name.clone()),
             placed: BTreeMap::new(),
             drains: BTreeMap::new(),
             run: None,
             starts: 0,
             previous_start_ms: now_ms,
-            current_start_ms: now_ms,
+            current_start_ms: since_ms.clamp(long_ago_ms, now_ms),
             counted_at: None,
             trained: None,
             told: 0,
             timer: None,
             parts,
-        }
+        })
     }
 
     fn now(&self) -> Time {
@@ -102,7 +117,11 @@ impl RetrainingActor {
     }
 
     fn window_folder(&self, window: u64) -> PathBuf {
-        self.parts.folder.join(window.to_string())
+        match &self.resumed {
+            Some((resumed, folder)) if *resumed == window => folder.clone(),
+            // Windows are numbered from 0 at each start.
+            _ => self.parts.folder.join(format!("{}-{window}", self.parts.clock.started_ms())),
+        }
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
@@ -116,6 +135,7 @@ impl RetrainingActor {
                 RetrainingWish::Stalled { instance } => self.kill(instance),
                 RetrainingWish::Rollback { version } => self.roll_back(version, ctx),
                 RetrainingWish::Publish { window } => self.publish(window, ctx),
+                RetrainingWish::Canary { version, share } => self.canary(version, share, ctx),
                 RetrainingWish::Discard { window, reason } => {
                     tracing::info!(tenant = %self.parts.name, window, %reason, "retraining discarded");
                     if matches!(reason, DiscardReason::NotWorth { .. }) {
@@ -159,6 +179,7 @@ impl RetrainingActor {
     /// Removes a window's data set, checkpoint and unpublished weights, in the background: nobody waits for it.
     fn clean(&mut self, window: u64) {
         let folder = self.window_folder(window);
+        self.resumed.take_if(|(resumed, _)| *resumed == window);
         let staged = self.run.take_if(|run| run.window == window).map(|run| run.out);
         tokio::task::spawn_blocking(move || {
             // Not there is as good as removed; anything else is cleaned with the state folder's next start.
@@ -176,7 +197,7 @@ impl RetrainingActor {
         };
         let (store, spec, out, keep) =
             (Arc::clone(&self.parts.store), Arc::clone(&self.parts.spec), run.out.clone(), self.parts.keep_versions);
-        let (before, after, samples) = self.trained.unwrap_or_default();
+        let Trained { before, after, held_out: samples, .. } = self.trained.unwrap_or_default();
         let manifest = Manifest {
             parent: run.parent.map(u64::from),
             accuracy_before: Some(before),
@@ -200,7 +221,8 @@ impl RetrainingActor {
     }
 
     fn roll_back(&mut self, to: u32, ctx: &mut Context<Self>) {
-        tracing::warn!(tenant = %self.parts.name, version = to, "the new version does worse in service than this one did; going back");
+        tracing::warn!(tenant = %self.parts.name, version = to, "the new version does worse in service than this one; going back");
+        self.parts.tenant.do_send(StopCanary);
         counter!("migrator_rollbacks_total", "tenant" => self.parts.name.clone()).increment(1);
         let (store, name) = (Arc::clone(&self.parts.store), self.parts.spec.name.clone());
         let publish = tokio::task::spawn_blocking(move || store.republish(&name, u64::from(to)).map_err(|error| one_line(&error)));
@@ -211,13 +233,23 @@ impl RetrainingActor {
         }));
     }
 
+    fn canary(&mut self, version: u32, share: f64, ctx: &mut Context<Self>) {
+        tracing::info!(tenant = %self.parts.name, version, share, "the new version is tried on a share of the requests");
+        let begin = self.parts.tenant.send(BeginCanary { version, share });
+        ctx.spawn(begin.into_actor(self).map(|result, actor, ctx| {
+            let result = result.unwrap_or_else(|error| Err(error.to_string()));
+            actor.machine.canaried(actor.now(), result);
+            actor.pump(ctx);
+        }));
+    }
+
     /// Tells the machine how the version in service does.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let ask = self.parts.tenant.send(AskLive);
         ctx.spawn(ask.into_actor(self).map(|result, actor, ctx| {
             // A tenant that is gone is told of elsewhere.
             if let Ok(seen) = result {
-                actor.machine.live(actor.now(), seen.0);
+                actor.machine.live(actor.now(), seen.0, seen.1);
                 actor.pump(ctx);
             }
         }));
@@ -235,10 +267,10 @@ impl RetrainingActor {
     /// Logs and counts the windows that came to a result since the last look.
     fn tell_results(&mut self) {
         let name = self.parts.name.clone();
-        let results: Vec<RetrainingResult> = self.machine.history().cloned().collect();
-        let last = self.told;
-        for result in results.iter().filter(|result| result.window as usize + 1 > last) {
-            self.told = result.window as usize + 1;
+        let new = (self.machine.results() - self.told) as usize;
+        self.told = self.machine.results();
+        let known = self.machine.history().count();
+        for result in self.machine.history().skip(known.saturating_sub(new)) {
             let kind = if result.published.is_some() { "published" } else { "kept" };
             counter!("migrator_retrainings_total", "tenant" => name.clone(), "result" => kind).increment(1);
             gauge!("migrator_retraining_accuracy_before", "tenant" => name.clone()).set(result.before);
@@ -246,6 +278,10 @@ impl RetrainingActor {
             if let Some(foretold) = result.foretold {
                 gauge!("migrator_retraining_accuracy_foretold", "tenant" => name.clone()).set(foretold.after);
                 gauge!("migrator_retraining_core_seconds_foretold", "tenant" => name.clone()).set(foretold.core_s);
+            }
+            if let Some(Older { before, after, .. }) = result.older {
+                gauge!("migrator_retraining_older_accuracy_before", "tenant" => name.clone()).set(before);
+                gauge!("migrator_retraining_older_accuracy_after", "tenant" => name.clone()).set(after);
             }
             gauge!("migrator_retraining_core_seconds", "tenant" => name.clone()).set(result.core_s);
             tracing::info!(tenant = %name, window = result.window, before = result.before, after = result.after,
@@ -360,7 +396,7 @@ impl Handler<AskRetraining> for RetrainingActor {
             crate::meter::violation(&violation);
         }
         self.count(ctx);
-        if self.parts.config.rollback {
+        if self.parts.config.rollback || self.parts.config.canary_share > 0.0 {
             self.look(ctx);
         }
         RetrainingSeen { status: self.machine.status(), history: self.machine.history().cloned().collect() }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use migrator_machine::retraining::Trained;
 use migrator_solver::InstanceId;
 use migrator_wire::client::CallError;
 use migrator_wire::message::{FailCode, FromWorker, ToWorker, TrainJob};
@@ -12,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::RetrainingActor;
 use super::export::DATASET;
+use super::resume::keep;
 use crate::launcher::one_line;
 
 /// The retraining that runs, or ran last.
@@ -32,6 +32,7 @@ impl RetrainingActor {
     pub(super) fn start(&mut self, instance: InstanceId, window: u64, resume: bool, ctx: &mut Context<Self>) {
         let begun = self.run.as_ref().filter(|run| resume && run.window == window).map(|run| (run.out.clone(), run.parent));
         let (store, spec) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.spec));
+        let (kept, folder, now_ms) = (self.machine.interruptible(), self.window_folder(window), self.parts.clock.unix_ms());
         let prepare = tokio::task::spawn_blocking(move || -> Result<_, String> {
             // A retraining that goes on after a pause starts from the same version, whatever was published since.
             let (parent, out) = match begun {
@@ -41,6 +42,9 @@ impl RetrainingActor {
                     (newest.map(|manifest| manifest.version as u32), store.staging(&spec.name).map_err(|error| one_line(&error))?)
                 }
             };
+            if let Some(kept) = kept {
+                keep(&folder, &spec, parent, now_ms, kept)?;
+            }
             let base = parent.map(|version| store.folder(&spec.name, u64::from(version))).transpose().map_err(|error| one_line(&error))?;
             Ok((parent, base, out))
         });
@@ -111,11 +115,11 @@ impl RetrainingActor {
                 self.machine.progress(now, step, steps, core_s);
             }
             FromWorker::Paused { step, steps } => self.machine.paused(now, step, steps),
-            FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, epochs } => {
+            FromWorker::Trained(trained) => {
                 self.progress.set(1.0);
-                tracing::debug!(tenant = %self.parts.name, epochs, "trained");
-                self.trained = Some((accuracy_before, accuracy_after, held_out));
-                self.machine.trained(now, Trained { before: accuracy_before, after: accuracy_after, held_out, core_s });
+                tracing::debug!(tenant = %self.parts.name, epochs = trained.epochs, changed = trained.changed, "trained");
+                self.trained = Some(trained);
+                self.machine.trained(now, trained);
             }
             FromWorker::Failed { code, message } => {
                 tracing::warn!(tenant = %self.parts.name, ?code, message, "retraining failed");

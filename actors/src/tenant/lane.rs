@@ -16,6 +16,8 @@ pub(super) struct Lane {
     pub handle: WorkerHandle,
     pub key: ModelKey,
     pub version: u32,
+    /// The canary, where it is loaded beside that.
+    pub canary: Option<u32>,
 }
 
 /// A version on its way to every lane.
@@ -47,8 +49,15 @@ impl Handler<LaneUp> for TenantActor {
 
     fn handle(&mut self, message: LaneUp, ctx: &mut Self::Context) {
         let LaneUp { instance, share, handle, version } = message;
-        self.lanes.insert(instance, Lane { handle, key: ModelKey(version), version });
+        let canary = self.machine.canary().map(|canary| canary.version);
+        if canary == Some(version) {
+            return self.lane_with_canary(instance, share, handle, version, ctx);
+        }
+        self.lanes.insert(instance, Lane { handle, key: ModelKey(version), version, canary: None });
         let now = self.clock.now();
+        if let Some(canary) = canary {
+            self.load_canary(instance, canary, ctx);
+        }
         if self.version == 0 {
             self.in_service(version, None);
         }
@@ -124,7 +133,10 @@ impl Handler<SwapVersion> for TenantActor {
     fn handle(&mut self, message: SwapVersion, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
         let prior = Accuracy { value: message.accuracy, samples: message.held_out as f64 };
-        let waiting: Vec<InstanceId> = self.lanes.keys().copied().collect();
+        // Where it is the canary, it is loaded.
+        let (ready, waiting): (Vec<InstanceId>, Vec<InstanceId>) =
+            self.lanes.keys().partition(|instance| self.lanes[instance].canary == Some(message.version));
+        ready.into_iter().for_each(|instance| self.switch(instance, message.version));
         self.swap = Some(Swap { version: message.version, prior, waiting: waiting.clone(), failed: None, reply });
         for instance in waiting {
             self.upgrade(instance, message.version, ctx);
@@ -182,10 +194,13 @@ impl TenantActor {
         let Some(lane) = self.lanes.get_mut(&instance).filter(|lane| lane.version < version) else { return };
         let old = std::mem::replace(&mut lane.key, ModelKey(version));
         lane.version = version;
+        let rejected = lane.canary.take().filter(|canary| *canary != version).map(ModelKey);
         let handle = lane.handle.clone();
         actix::spawn(async move {
-            if let Err(error) = handle.call(ToWorker::Unload { key: old }, Vec::new()).await {
-                tracing::debug!(%error, "the old version was not unloaded");
+            for key in std::iter::once(old).chain(rejected) {
+                if let Err(error) = handle.call(ToWorker::Unload { key }, Vec::new()).await {
+                    tracing::debug!(%error, "the old version was not unloaded");
+                }
             }
         });
     }

@@ -1,5 +1,6 @@
 //! One tenant's serving: the mailbox, the timer and the connections around a [`TenantMachine`].
 
+mod canary;
 mod lane;
 mod meter;
 mod work;
@@ -10,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use migrator_machine::retraining::Live;
-use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Telemetry, TenantConfig, TenantWish, Totals};
+use migrator_machine::retraining::{Live, Trial};
+use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Tally, Telemetry, TenantConfig, TenantWish, Totals};
 use migrator_machine::{TenantMachine, Time};
 use migrator_models::ModelSpec;
 use migrator_solver::{InstanceId, TenantId};
@@ -23,6 +24,7 @@ use crate::launcher::Launcher;
 use crate::message::{Infer, InferError, Inferred, SampleStore};
 use crate::statistic::Statistics;
 
+pub use canary::{BeginCanary, StopCanary};
 pub use lane::{DrainLane, LaneLost, LaneUp, SwapVersion};
 use lane::{Lane, Swap};
 use meter::Meter;
@@ -299,20 +301,25 @@ impl Handler<Close> for TenantActor {
     }
 }
 
-/// What the version in service made of labelled samples since it is.
+/// What the version in service made of labelled samples since it is, and how a canary does.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Seen")]
 pub struct AskLive;
 
 /// The answer to [`AskLive`].
 #[derive(Clone, Copy, Debug, actix::MessageResponse)]
-pub struct Seen(pub Live);
+pub struct Seen(pub Live, pub Option<Trial>);
 
 impl Handler<AskLive> for TenantActor {
     type Result = Seen;
 
     fn handle(&mut self, _: AskLive, _: &mut Self::Context) -> Seen {
-        let (right, of) = self.machine.seen_labelled();
-        Seen(Live { version: self.version, right, of })
+        let live = |version, Tally { right, of }| Live { version, right, of };
+        let trial = self.machine.canary().map(|canary| Trial {
+            canary: live(canary.version, canary.new),
+            service: live(self.version, canary.old),
+            failed: canary.failed,
+        });
+        Seen(live(self.version, self.machine.seen_labelled()), trial)
     }
 }

@@ -62,7 +62,7 @@ type CallResult = Result<(FromWorker, Bytes), CallError>;
 
 impl TenantActor {
     pub(super) fn dispatch(&mut self, lane: InstanceId, batch: BatchId, work: Work, rows: u32, ctx: &mut Context<Self>) {
-        let Some(open) = self.lanes.get(&lane) else {
+        let Some((handle, key, version)) = self.answers(lane, matches!(work, Work::Evaluation(_)), rows) else {
             self.machine.lane_lost(self.clock.now(), lane);
             return;
         };
@@ -75,8 +75,7 @@ impl TenantActor {
             Work::Requests => self.payload_of_requests(batch),
             Work::Evaluation(eval) => self.payload_of_evaluation(eval),
         };
-        let (handle, version) = (open.handle.clone(), open.version);
-        let message = ToWorker::Infer { key: open.key, rows, inputs };
+        let message = ToWorker::Infer { key, rows, inputs };
         // The machine watches over every batch in flight: a second watch would cost a timer for each.
         let call = async move { handle.call_unwatched(message, payload).await };
         let sent = Sent { lane, batch, version, rows, at, requests, waited };
@@ -122,12 +121,12 @@ impl TenantActor {
                 self.outputs.insert(batch, Computed { version: sent.version, output, sent: sent.at, compute });
                 self.machine.finished(now, batch, compute);
             }
-            Ok((other, _)) => self.fail(batch, format!("the worker answered out of turn: {other:?}")),
+            Ok((other, _)) => self.fail(sent, format!("the worker answered out of turn: {other:?}")),
             Err(CallError::WorkerLost) => {
                 self.lanes.remove(&lane);
                 self.machine.lane_lost(now, lane);
             }
-            Err(error) => self.fail(batch, error.to_string()),
+            Err(error) => self.fail(sent, error.to_string()),
         }
         self.pump(ctx);
     }
@@ -150,10 +149,11 @@ impl TenantActor {
         }
     }
 
-    fn fail(&mut self, batch: BatchId, reason: String) {
-        tracing::warn!(tenant = %self.name, reason, "a batch failed");
+    fn fail(&mut self, sent: Sent, reason: String) {
+        tracing::warn!(tenant = %self.name, reason, version = sent.version, "a batch failed");
         self.failure = reason;
-        self.machine.failed(self.clock.now(), batch);
+        self.machine.canary_failed(sent.version);
+        self.machine.failed(self.clock.now(), sent.batch);
     }
 
     /// Kills a worker that hangs; its exit brings a new one.

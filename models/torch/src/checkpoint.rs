@@ -21,10 +21,19 @@ pub(crate) struct Position {
     pub(crate) course: Vec<f64>,
     /// CPU seconds spent.
     pub(crate) core_s: f64,
-    /// Held-out accuracy of the base, once known.
-    pub(crate) before: Option<f64>,
-    /// Best held-out accuracy of an epoch, and the model's file then.
-    pub(crate) best: Option<(f64, Vec<u8>)>,
+    /// Which held-out samples the base tells right, once known.
+    pub(crate) before: Option<Vec<bool>>,
+    /// The best epoch.
+    pub(crate) best: Option<Best>,
+}
+
+/// The best epoch of a retraining so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Best {
+    /// Which held-out samples it tells right.
+    pub(crate) right: Vec<bool>,
+    /// The model's file then.
+    pub(crate) weights: Vec<u8>,
 }
 
 /// A checkpoint as read.
@@ -39,19 +48,18 @@ pub(crate) struct Checkpoint {
 
 /// Writes a checkpoint of the job `job` (its fingerprint), atomically.
 pub(crate) fn write(path: &Path, job: &str, position: &Position, weights: &[u8], optimizer: &Optimizer) -> Result<(), TorchError> {
-    let mut metadata = HashMap::from([
+    let metadata = HashMap::from([
         ("job".to_owned(), job.to_owned()),
         ("step".to_owned(), position.step.to_string()),
         ("course".to_owned(), position.course.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")),
         ("core_s".to_owned(), position.core_s.to_string()),
     ]);
-    let mut columns = vec![("weights".to_owned(), Dtype::U8, vec![weights.len()], weights.to_vec())];
-    if let Some(before) = position.before {
-        metadata.insert("before".to_owned(), before.to_string());
-    }
-    if let Some((accuracy, best)) = &position.best {
-        metadata.insert("best".to_owned(), accuracy.to_string());
-        columns.push(("best".to_owned(), Dtype::U8, vec![best.len()], best.clone()));
+    let bytes = |name: &str, bytes: Vec<u8>| (name.to_owned(), Dtype::U8, vec![bytes.len()], bytes);
+    let flags = |name: &str, flags: &[bool]| bytes(name, flags.iter().copied().map(u8::from).collect());
+    let mut columns = vec![bytes("weights", weights.to_vec())];
+    columns.extend(position.before.iter().map(|before| flags("before", before)));
+    if let Some(best) = &position.best {
+        columns.extend([flags("best_right", &best.right), bytes("best", best.weights.clone())]);
     }
     for (name, tensor) in optimizer.state() {
         columns.push((name, Dtype::F32, weights::shape_of(tensor), weights::bytes_of(tensor)?));
@@ -88,12 +96,13 @@ fn parse(bytes: &[u8], job: &str) -> Option<Checkpoint> {
     }
     let tensors = SafeTensors::deserialize(bytes).ok()?;
     let data = |name: &str| Some(tensors.tensor(name).ok()?.data().to_vec());
+    let flags = |name: &str| Some(data(name)?.into_iter().map(|byte| byte != 0).collect::<Vec<bool>>());
     let position = Position {
         step: number("step")? as u64,
         course: metadata.get("course")?.split_whitespace().map(|value| value.parse().ok()).collect::<Option<_>>()?,
         core_s: number("core_s")?,
-        before: number("before"),
-        best: number("best").zip(data("best")),
+        before: flags("before"),
+        best: flags("best_right").zip(data("best")).map(|(right, weights)| Best { right, weights }),
     };
     let state = tensors.iter().filter(|(name, _)| name.starts_with("state.")).map(|(name, view)| (name.to_owned(), view.data().to_vec()));
     Some(Checkpoint { position, weights: data("weights")?, state: state.collect() })

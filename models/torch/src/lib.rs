@@ -4,6 +4,7 @@
 //! process compute: executors are the caller's threads. Read in the order `model`, `train`, `place`, `error`.
 
 mod architecture;
+mod autocast;
 mod checkpoint;
 mod error;
 mod input;
@@ -12,6 +13,7 @@ mod model;
 mod network;
 mod optimizer;
 mod place;
+mod run;
 mod samples;
 mod script;
 mod shared;

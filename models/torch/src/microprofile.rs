@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use migrator_models::{Course, Microprofile, ModelSpec, TrainSpec};
+use migrator_models::{Course, Microprofile, ModelSpec, Part, TrainSpec};
 
+use crate::run::{Run, share};
 use crate::samples::{self, Samples};
-use crate::train::{Control, LEAST_SAMPLES, Progress, Run, TrainJob};
+use crate::train::{Control, LEAST_SAMPLES, Progress, TrainJob};
 use crate::{TorchError, thread, train};
 
 /// What to try.
@@ -35,7 +36,7 @@ pub fn microprofile(job: &MicroprofileJob<'_>, control: &mut dyn FnMut(&Progress
     let MicroprofileJob { spec, base, dataset, tries, scratch } = *job;
     let (data, _) = samples::read(dataset, spec)?;
     let text = train::tokenizer(spec, base, &data)?;
-    let (all, mut wanted) = samples::split(&data);
+    let (all, mut wanted) = (samples::indices(&data, Part::Train), samples::indices(&data, Part::HeldOut));
     tries.iter().for_each(|how| wanted.extend(samples::draw(&all, how.share, LEAST_SAMPLES, how.seed)));
     wanted.sort_unstable();
     wanted.dedup();
@@ -46,7 +47,7 @@ pub fn microprofile(job: &MicroprofileJob<'_>, control: &mut dyn FnMut(&Progress
     for how in tries {
         let job = TrainJob { spec, base, dataset, train: how, checkpoint: scratch, out: scratch };
         let mut run = Run::new(&job, &samples, String::new(), started)?;
-        run.briefly(before);
+        run.briefly(before.clone());
         let diverged = match run.go_on(control) {
             Ok(Control::Pause) => return Ok(None),
             Ok(Control::Continue) => false,
@@ -54,11 +55,11 @@ pub fn microprofile(job: &MicroprofileJob<'_>, control: &mut dyn FnMut(&Progress
             Err(error) => return Err(error),
         };
         let (position, pace, samples) = run.seen();
-        before = before.or(position.before);
+        before = before.or_else(|| position.before.clone());
         let accuracy = if diverged { Vec::new() } else { position.course.clone() };
         found.courses.push(Course { accuracy, samples: samples as u64, sample_s: pace.sample_s() });
         (found.measure_s, found.core_s) = (pace.measure_s().max(found.measure_s), run.core_s());
     }
-    found.before = before.unwrap_or(0.0);
+    found.before = before.as_deref().map_or(0.0, share);
     Ok(Some(found))
 }

@@ -3,7 +3,7 @@
 use std::hash::Hasher;
 use std::path::Path;
 
-use migrator_models::{Dataset, ModelSpec};
+use migrator_models::{Dataset, ModelSpec, Part};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -21,6 +21,8 @@ pub(crate) struct Samples {
     pub(crate) train: Vec<i64>,
     /// Samples to measure with.
     pub(crate) held_out: Vec<i64>,
+    /// Samples of older windows to measure with.
+    pub(crate) older: Vec<i64>,
 }
 
 #[derive(Debug)]
@@ -59,13 +61,13 @@ impl Samples {
             }
         };
         let labels: Vec<i64> = (0..data.len()).map(|index| i64::from(data.label(index))).collect();
-        let (train, held_out) = split(data);
+        let [train, held_out, older] = [Part::Train, Part::HeldOut, Part::Older].map(|part| indices(data, part));
         // Batch norm cannot be trained on one sample.
         if train.len() < 2 || held_out.is_empty() {
             let has = format!("the data set holds {} samples to train on and {} held out", train.len(), held_out.len());
             return Err(TorchError::BadData(format!("{has}; at least 2 and 1 are needed")));
         }
-        Ok(Samples { features, labels: Tensor::f_from_slice(&labels)?, train, held_out })
+        Ok(Samples { features, labels: Tensor::f_from_slice(&labels)?, train, held_out, older })
     }
 
     /// Inputs and labels of some samples, on a device. The data set stays on the host, for it may be larger than an instance.
@@ -80,11 +82,9 @@ impl Samples {
     }
 }
 
-/// Indices of the samples to train on, and of those to measure with.
-pub(crate) fn split(data: &Dataset) -> (Vec<i64>, Vec<i64>) {
-    let indices = |samples: Vec<usize>| samples.into_iter().map(|index| index as i64).collect::<Vec<_>>();
-    let (train, held_out) = data.split();
-    (indices(train), indices(held_out))
+/// Indices of the samples of a part.
+pub(crate) fn indices(data: &Dataset, part: Part) -> Vec<i64> {
+    data.part(part).into_iter().map(|index| index as i64).collect()
 }
 
 /// A share of the samples to train on, drawn by the seed; at least `least` of them, as far as there are so many.

@@ -1,4 +1,4 @@
-//! The one place with `unsafe`: sharing a network between threads.
+//! Sharing a network between threads.
 #![allow(unsafe_code)]
 
 use std::ops::Deref;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use migrator_machine::retraining::{RetrainingState, RetrainingWish, Trained};
+use migrator_machine::retraining::{RetrainingState, RetrainingWish};
+use migrator_models::Trained;
 use migrator_solver::{InstanceId, Task, TenantId};
 
 use crate::event::{Done, Event, News};
@@ -33,6 +34,8 @@ impl World<'_> {
                 RetrainingWish::Stalled { instance } => self.kill(instance, Task::retraining(TenantId(index as u16))),
                 // Nothing is told of what its versions answer, so none is taken back.
                 RetrainingWish::Rollback { .. } => self.trainers[index].machine.published(self.now, Err(String::new())),
+                // The simulator's tenants have no canaries.
+                RetrainingWish::Canary { .. } => self.trainers[index].machine.canaried(self.now, Err(String::new())),
                 RetrainingWish::Publish { .. } => self.queue.push(self.now, Event::Published { tenant: index }),
                 RetrainingWish::Discard { window, .. } => self.clean(index, window),
                 RetrainingWish::Swap { version, accuracy, held_out } => self.swap(index, version, accuracy, held_out),
@@ -233,7 +236,7 @@ impl World<'_> {
         trainer.serial += 1;
         // It keeps its instance until somebody wants it.
         self.record.spare(now, run.instance);
-        let trained = Trained { before, after, held_out: data.held_out, core_s: data.samples as f64 * core_s };
+        let trained = Trained { before, after, held_out: data.held_out, core_s: data.samples as f64 * core_s, ..Trained::default() };
         self.trainers[index].machine.trained(now, trained);
     }
 

@@ -149,6 +149,14 @@ pub struct RetrainingConfig {
     pub held_out_share: f64,
     /// Gain in held-out accuracy from which a version is published (0.0 = at least as good).
     pub min_gain: f64,
+    /// Most accuracy on samples of older windows that a version may lose to be published; none = whatever it loses.
+    pub max_forgetting: Option<f64>,
+    /// Share of the requests that a new version answers at first, beside the one in service; 0 = all of them at once.
+    pub canary_share: f64,
+    /// Labelled samples that it answers meanwhile before it goes into service.
+    pub canary_samples: u32,
+    /// Longest time that it is tried, seconds; then it goes into service unless it does clearly worse.
+    pub canary_s: f64,
     /// Whether a version that does clearly worse in service than the one before it did is taken back.
     pub rollback: bool,
     /// Share of the samples that a microprofile trains on; 0 = none: every window retrains as `train` says, for what it may bring.
@@ -212,6 +220,10 @@ impl Default for RetrainingConfig {
             replay_share: 0.5,
             held_out_share: 0.2,
             min_gain: 0.0,
+            max_forgetting: None,
+            canary_share: 0.0,
+            canary_samples: 200,
+            canary_s: 60.0,
             rollback: true,
             microprofile_share: 0.1,
             microprofile_epochs: 4,
@@ -258,6 +270,8 @@ impl Config {
             replay_share: own.replay_share.unwrap_or(base.replay_share),
             held_out_share: own.held_out_share.unwrap_or(base.held_out_share),
             min_gain: own.min_gain.unwrap_or(base.min_gain),
+            max_forgetting: own.max_forgetting.or(base.max_forgetting),
+            canary_share: own.canary_share.unwrap_or(base.canary_share),
             microprofile_share: own.microprofile_share.unwrap_or(base.microprofile_share),
             stored_samples: own.stored_samples.unwrap_or(base.stored_samples),
             stored_mib: own.stored_mib.or(base.stored_mib),

@@ -70,6 +70,10 @@ static RETRAINING: &[Key] = &[
     may("replay_share", Num(0.0, 10.0)),
     may("held_out_share", Num(0.01, 0.5)),
     may("min_gain", Num(-1.0, 1.0)),
+    may("max_forgetting", Num(0.0, 1.0)),
+    may("canary_share", Num(0.0, 0.5)),
+    may("canary_samples", Int(1, 1_000_000)),
+    may("canary_s", Num(1.0, 86_400.0)),
     may("rollback", Bool),
     may("microprofile_share", Num(0.0, 1.0)),
     may("microprofile_epochs", Int(1, 100)),
@@ -86,6 +90,8 @@ static OVERRIDE: &[Key] = &[
     may("replay_share", Num(0.0, 10.0)),
     may("held_out_share", Num(0.01, 0.5)),
     may("min_gain", Num(-1.0, 1.0)),
+    may("max_forgetting", Num(0.0, 1.0)),
+    may("canary_share", Num(0.0, 0.5)),
     may("microprofile_share", Num(0.0, 1.0)),
     may("stored_samples", Int(2, 10_000_000)),
     may("stored_mib", Int(1, 1 << 24)),
@@ -157,6 +163,8 @@ static TRAIN: &[Key] = &[
     may("share", Num(0.001, 1.0)),
     may("frozen", Num(0.0, 1.0)),
     may("patience", Int(0, 10_000)),
+    // fp16 would need its loss scaled; bf16 has the range of fp32.
+    may("precision", Choice(&["fp32", "bf16"])),
 ];
 
 static EFFORT: &[Key] = &[

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use migrator_models::reader::{ReadOptions, Row, read_set};
 use migrator_models::store::Manifest;
-use migrator_models::{ModelSpec, data};
+use migrator_models::{ModelSpec, Part, Trained, data};
 use migrator_wire::message::{FromWorker, TrainJob};
 
 use super::worker::with_worker;
@@ -15,14 +15,6 @@ use crate::cli::TrainArgs;
 
 /// Every fifth sample measures accuracy and is not trained on.
 const HELD_OUT_EVERY: usize = 5;
-
-/// What a training came to.
-struct Trained {
-    before: f64,
-    after: f64,
-    held_out: u64,
-    core_s: f64,
-}
 
 /// Trains in a worker of its own, with a progress bar; publishes what comes out, better or not: the operator asked for it.
 pub(super) fn train(args: &TrainArgs) -> anyhow::Result<ExitCode> {
@@ -77,10 +69,14 @@ fn write(spec: &ModelSpec, file: &Path, dataset: &Path) -> anyhow::Result<usize>
     let samples: Vec<data::Sample<'_>> = rows
         .iter()
         .enumerate()
-        .map(|(index, (features, label))| data::Sample { features, label: *label, held_out: index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 })
+        .map(|(index, (features, label))| data::Sample {
+            features,
+            label: *label,
+            part: if index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 { Part::HeldOut } else { Part::Train },
+        })
         .collect();
     data::write(dataset, spec, &samples).with_context(|| format!("{} does not fit the model", file.display()))?;
-    Ok(samples.iter().filter(|sample| !sample.held_out).count())
+    Ok(samples.iter().filter(|sample| sample.part == Part::Train).count())
 }
 
 fn run(name: &str, job: TrainJob) -> anyhow::Result<Trained> {
@@ -95,9 +91,9 @@ fn run(name: &str, job: TrainJob) -> anyhow::Result<Trained> {
                     bar.set_position(step);
                     bar.set_message(format!("loss {loss:.3}"));
                 }
-                FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, .. } => {
+                FromWorker::Trained(trained) => {
                     bar.finish_and_clear();
-                    return Ok(Trained { before: accuracy_before, after: accuracy_after, held_out, core_s });
+                    return Ok(trained);
                 }
                 FromWorker::Failed { message, .. } => anyhow::bail!("training failed: {message}"),
                 other => anyhow::bail!("the worker answered out of turn: {other:?}"),

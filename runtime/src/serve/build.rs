@@ -249,11 +249,6 @@ impl Builder<'_> {
     ) -> anyhow::Result<RetrainingActor> {
         let how = self.config.retraining_of(tenant);
         let folder = std::path::absolute(self.config.server.state_dir.join("retraining").join(&tenant.name))?;
-        // What an earlier run was training is of a window that is over.
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| folder.display().to_string()),
-            _ => std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?,
-        }
         let batch = tenant.train.batch.max(1);
         let config = RetrainingConfig {
             enabled: how.enabled,
@@ -266,6 +261,10 @@ impl Builder<'_> {
                 epochs: how.microprofile_epochs,
                 ..MicroprofileConfig::default()
             },
+            max_forgetting: how.max_forgetting,
+            canary_share: how.canary_share,
+            canary_samples: u64::from(how.canary_samples),
+            canary: std::time::Duration::from_secs_f64(how.canary_s),
             rollback: how.rollback,
             window_s: how.window_s,
             beyond_window_s: how.beyond_window_s,
@@ -276,7 +275,7 @@ impl Builder<'_> {
         };
         let export =
             ExportSpec { max_samples: how.max_samples as usize, replay_share: how.replay_share, held_out_share: how.held_out_share };
-        Ok(RetrainingActor::new(RetrainingParts {
+        let actor = RetrainingActor::new(RetrainingParts {
             id: TenantId(index as u16),
             name: tenant.name.clone(),
             spec: Arc::clone(spec),
@@ -290,7 +289,8 @@ impl Builder<'_> {
             folder,
             tenant: address,
             keep_versions: 5,
-        }))
+        });
+        actor.map_err(anyhow::Error::msg)
     }
 
     /// Cores of the device, or compute slices of all its GPUs: what the cost of a retraining is counted in.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use migrator_models::data::{Sample, write};
+use migrator_models::data::{Part, Sample, write};
 use migrator_models::{ModelSpec, TrainSpec};
 use migrator_wire::{FromWorker, ModelKey, SpawnOptions, ToWorker, TrainJob, Worker, WorkerHandle};
 use serde::Deserialize;
@@ -154,7 +154,7 @@ async fn train_all(worker: &WorkerHandle, arguments: &Arguments) -> Result<Vec<V
         let count = batch * arguments.train_steps + 1;
         let sample = |index: u32| {
             let features = &features[(index % DISTINCT) as usize];
-            Sample { features, label: index % arguments.spec.classes, held_out: index == 0 }
+            Sample { features, label: index % arguments.spec.classes, part: if index == 0 { Part::HeldOut } else { Part::Train } }
         };
         write(&path("data"), &arguments.spec, &(0..count).map(sample).collect::<Vec<_>>())?;
         std::fs::create_dir(path("out"))?;

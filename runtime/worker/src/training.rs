@@ -107,9 +107,7 @@ fn train_on(job: &TrainJob, control: &mut dyn FnMut(&Progress) -> Control) -> Re
     let TrainJob { spec, base, dataset, train: how, checkpoint, out } = job;
     let job = migrator_torch::TrainJob { spec, base: base.as_deref(), dataset, train: how, checkpoint, out };
     Ok(match train(&job, control)? {
-        TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s, epochs } => {
-            FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, epochs }
-        }
+        TrainOutcome::Trained(trained) => FromWorker::Trained(trained),
         TrainOutcome::Paused { step, steps } => FromWorker::Paused { step, steps },
     })
 }

@@ -15,7 +15,7 @@ use futures::future::join_all;
 use migrator_device::{CpuDevice, CpuOptions, Device};
 use migrator_mig::{Placement, ProfileId, Site};
 use migrator_models::curve::executors;
-use migrator_models::data::{Sample, write};
+use migrator_models::data::{Part, Sample, write};
 use migrator_models::{Architecture, ModelSpec, Source, TrainSpec};
 use migrator_wire::{FromWorker, ModelKey, SpawnOptions, ToWorker, TrainJob, Worker, WorkerExit, WorkerHandle};
 
@@ -43,7 +43,9 @@ fn row() -> Bytes {
 async fn weights(folder: &Path) {
     let (worker, _exit) = Worker::spawn(SpawnOptions::new(env!("CARGO_BIN_EXE_migrator-worker"), "train")).await.unwrap();
     let features = row();
-    let samples: Vec<Sample<'_>> = (0..40).map(|i| Sample { features: &features, label: i % 10, held_out: i % 5 == 0 }).collect();
+    let samples: Vec<Sample<'_>> = (0..40)
+        .map(|i| Sample { features: &features, label: i % 10, part: if i % 5 == 0 { Part::HeldOut } else { Part::Train } })
+        .collect();
     write(&folder.join("data"), &spec(), &samples).unwrap();
     let (dataset, checkpoint, out) = (folder.join("data"), folder.join("checkpoint"), folder.join("model"));
     std::fs::create_dir(&out).unwrap();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use migrator_models::data::{Sample, write};
-use migrator_models::{Architecture, Microprofile, ModelSpec, Source, TrainSpec};
+use migrator_models::data::{Part, Sample, write};
+use migrator_models::{Architecture, Microprofile, ModelSpec, Source, TrainSpec, Trained};
 use migrator_wire::message::MicroprofileJob;
 use migrator_wire::{CallError, Exit, FailCode, FromWorker, ModelKey, SpawnOptions, ToWorker, TrainJob, Worker, WorkerExit, WorkerHandle};
 use rand::rngs::StdRng;
@@ -35,7 +35,11 @@ impl Bench {
         let samples: Vec<Sample<'_>> = rows
             .iter()
             .enumerate()
-            .map(|(index, (features, label))| Sample { features, label: *label, held_out: index % 5 == 0 })
+            .map(|(index, (features, label))| Sample {
+                features,
+                label: *label,
+                part: if index % 5 == 0 { Part::HeldOut } else { Part::Train },
+            })
             .collect();
         write(&folder.path().join("data"), &spec(), &samples).unwrap();
         Bench { worker, exit, folder }
@@ -63,9 +67,9 @@ impl Bench {
         let (_, answers) = bench.worker.train(bench.job("v1", 20)).unwrap();
         let (progress, last) = drain(answers).await;
         assert!(progress > 0);
-        let Some(FromWorker::Trained { accuracy_before, accuracy_after, held_out, core_s, .. }) = last else { panic!("{last:?}") };
-        assert_eq!((accuracy_before, held_out), (0.0, 120));
-        assert!(accuracy_after > 0.85 && core_s > 0.0, "accuracy {accuracy_after} in {core_s} s");
+        let Some(FromWorker::Trained(Trained { before, after, held_out, core_s, .. })) = last else { panic!("{last:?}") };
+        assert_eq!((before, held_out), (0.0, 120));
+        assert!(after > 0.85 && core_s > 0.0, "accuracy {after} in {core_s} s");
         let loaded = bench.worker.call(load(&bench.path("v1")), vec![]).await.unwrap().0;
         let FromWorker::Loaded { timings, memory_mib, .. } = loaded else { panic!("{loaded:?}") };
         assert_eq!(timings.iter().map(|timing| timing.0).collect::<Vec<_>>(), [1, 8]);

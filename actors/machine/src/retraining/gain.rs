@@ -34,7 +34,7 @@ impl Default for MicroprofileConfig {
 }
 
 /// What a retraining with one configuration would come to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prospect {
     /// Accuracy after.
     pub after: f64,

@@ -1,10 +1,11 @@
 //! The retraining of one window, and how the machine moves it along.
 
-use migrator_models::{Microprofile, TrainSpec};
+use migrator_models::{Microprofile, TrainSpec, Trained};
 
 use super::choice::{Choice, Stakes, choose};
 use super::gain::Prospect;
-use super::types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingWish, Trained};
+use super::types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingWish};
+use super::watch::Trial;
 use super::{HISTORY, RetrainingMachine};
 use crate::Time;
 
@@ -25,8 +26,14 @@ pub(super) struct Job {
     /// Workers lost.
     pub losses: u32,
     pub trained: Option<Trained>,
+    /// Its version, once it is published.
+    pub version: u32,
+    /// How its canary does.
+    pub trial: Option<Trial>,
     /// Version that is published anew instead of a retrained one.
     pub back_to: Option<u32>,
+    /// Whether that is because a canary was rejected.
+    pub rejected: bool,
     /// Whether the configurations were tried, or could not be.
     pub profiled: bool,
     pub tries: Vec<TrainSpec>,
@@ -111,7 +118,12 @@ impl RetrainingMachine {
         let (held_out, right) = (found.held_out as f64, found.before * found.held_out as f64);
         let likely = (right + 1.0) / (held_out + 2.0);
         let variance = likely * (1.0 - likely) / held_out.max(1.0);
-        let needed = self.config.min_gain.max(self.config.noise_se * (2.0 * variance).sqrt());
+        // As the gate will have it, if the versions differ on as many samples as those of the last retraining did.
+        let noise = match self.changes {
+            Some(changes) => (changes * held_out + 1.0).sqrt() / held_out.max(1.0),
+            None => (2.0 * variance).sqrt(),
+        };
+        let needed = self.config.min_gain.max(self.config.noise_se * noise);
         let gone_s = now.since(self.window_began).as_secs_f64();
         let stakes = Stakes {
             before: found.before,
@@ -193,8 +205,10 @@ impl RetrainingMachine {
     }
 
     pub(super) fn record(&mut self, trained: &Trained, published: Option<u32>) {
-        let Trained { before, after, core_s, .. } = *trained;
-        self.history.push_back(RetrainingResult { window: self.job.window, before, after, published, core_s, foretold: self.job.foretold });
+        let Trained { before, after, core_s, older, .. } = *trained;
+        let (window, foretold) = (self.job.window, self.job.foretold);
+        self.results += 1;
+        self.history.push_back(RetrainingResult { window, before, after, published, older, core_s, foretold });
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }

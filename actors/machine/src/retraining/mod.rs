@@ -7,6 +7,8 @@ mod gain;
 mod gate;
 mod job;
 mod outlook;
+mod resume;
+mod service;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -14,12 +16,13 @@ mod watch;
 
 use std::collections::VecDeque;
 
-use migrator_models::{Microprofile, TrainSpec};
+use migrator_models::{Microprofile, TrainSpec, Trained};
 use migrator_solver::InstanceId;
 
 pub use gain::{Gains, MicroprofileConfig, Prospect, usual};
-pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish, Trained};
-pub use watch::Live;
+pub use resume::Interrupted;
+pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish};
+pub use watch::{Live, Trial};
 
 use crate::Time;
 use estimate::Estimate;
@@ -52,6 +55,10 @@ pub struct RetrainingMachine {
     /// How the last window ended, in words.
     note: String,
     history: VecDeque<RetrainingResult>,
+    /// Results so far, those that the history has forgotten included.
+    results: u64,
+    /// Share of the held-out samples on which the versions before and after the last retraining differed.
+    changes: Option<f64>,
     outbox: VecDeque<RetrainingWish>,
 }
 
@@ -79,6 +86,8 @@ impl RetrainingMachine {
             validated: None,
             note: String::new(),
             history: VecDeque::new(),
+            results: 0,
+            changes: None,
             outbox: VecDeque::new(),
         }
     }
@@ -246,6 +255,8 @@ impl RetrainingMachine {
             self.gains.came(choice.index, trained.after, trained.core_s);
         }
         self.job.trained = Some(trained);
+        let changes = trained.changed.map(|changed| changed as f64 / trained.held_out.max(1) as f64);
+        self.changes = changes.or(self.changes);
         match gate::judge(&trained, &self.config) {
             Ok(()) => {
                 self.estimate.reached(trained.after);
@@ -266,42 +277,6 @@ impl RetrainingMachine {
         }
     }
 
-    /// The new version is in the store under this number; or why not.
-    pub fn published(&mut self, now: Time, result: Result<u32, String>) {
-        let (RetrainingState::Publishing, Some(trained)) = (self.state, self.job.trained) else { return };
-        match result {
-            Ok(version) => {
-                match self.job.back_to {
-                    Some(_) => self.watch.settled(),
-                    None => self.watch.published(version),
-                }
-                self.record(&trained, Some(version));
-                let (accuracy, held_out) = (trained.after, trained.held_out);
-                self.outbox.push_back(RetrainingWish::Swap { version, accuracy, held_out });
-                self.enter(RetrainingState::Swapping, Some(now + self.config.swap));
-            }
-            Err(message) => self.give_up(now, message),
-        }
-    }
-
-    /// Every lane answers with the new version; or why not (the old one then serves on).
-    pub fn swapped(&mut self, now: Time, result: Result<(), String>) {
-        if self.state != RetrainingState::Swapping {
-            return;
-        }
-        match result {
-            Ok(()) => {
-                self.validated = self.job.trained.map(|trained| trained.after);
-                self.note = match self.job.back_to {
-                    Some(version) => format!("back to version {version}"),
-                    None => format!("window {} in service", self.job.window),
-                };
-            }
-            Err(message) => self.note = format!("swap failed: {message}"),
-        }
-        self.finish(now);
-    }
-
     /// The retraining failed (diverged, bad data, out of memory): it is tried again in the next window.
     pub fn failed(&mut self, now: Time, message: &str) {
         if self.computing() {
@@ -310,23 +285,6 @@ impl RetrainingMachine {
             }
             self.give_up(now, message.to_owned());
         }
-    }
-
-    /// What the version in service made of labelled samples so far. One that does clearly worse than the version before it did is
-    /// taken back: a copy of that one is published.
-    pub fn live(&mut self, now: Time, live: Live) {
-        let idle = matches!(self.state, RetrainingState::Idle | RetrainingState::Collecting);
-        if !self.config.rollback || !idle {
-            return;
-        }
-        let Some(old) = self.watch.seen(live) else { return };
-        if self.state == RetrainingState::Collecting {
-            self.pending = Some(self.job.window);
-        }
-        let trained = Trained { before: live.share(), after: old.share(), held_out: live.of.min(old.of), core_s: 0.0 };
-        self.job = Job { window: self.job.window, back_to: Some(old.version), trained: Some(trained), ..Job::default() };
-        self.outbox.push_back(RetrainingWish::Rollback { version: old.version });
-        self.enter(RetrainingState::Publishing, Some(now + self.config.publish));
     }
 
     /// What to do next. Call until `None`.
@@ -348,6 +306,7 @@ impl RetrainingMachine {
             (RetrainingState::Exporting, _) => self.give_up(now, "the export took too long".to_owned()),
             (RetrainingState::Profiling, _) => self.profiled(now, Err("it took too long".to_owned())),
             (RetrainingState::Publishing, _) => self.give_up(now, "the publication took too long".to_owned()),
+            (RetrainingState::Canary, _) => self.promote(now),
             (RetrainingState::Swapping, _) => self.swapped(now, Err("it took too long".to_owned())),
             (RetrainingState::Pausing, _) => self.paused(now, self.job.step, self.job.steps),
             (_, Some(instance)) => {

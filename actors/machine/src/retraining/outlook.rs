@@ -52,6 +52,10 @@ impl RetrainingMachine {
             RetrainingState::Paused => format!("paused at {percent} %"),
             RetrainingState::Validating => "validating".to_owned(),
             RetrainingState::Publishing => "publishing".to_owned(),
+            RetrainingState::Canary => match self.job.trial {
+                Some(trial) => format!("canary: {trial}"),
+                None => format!("canary: version {} is loaded", self.job.version),
+            },
             RetrainingState::Swapping => "swapping".to_owned(),
         }
     }
@@ -59,6 +63,11 @@ impl RetrainingMachine {
     /// Results of the last 32 windows that came to one, newest last.
     pub fn history(&self) -> impl Iterator<Item = &RetrainingResult> + '_ {
         self.history.iter()
+    }
+
+    /// Windows that came to a result so far.
+    pub fn results(&self) -> u64 {
+        self.results
     }
 
     /// What is not as it must be (R1 to R3).
@@ -71,7 +80,11 @@ impl RetrainingMachine {
         demand(&mut found, Invariant::PublishesOnlyBetter, worse.is_none(), || format!("{worse:?}"));
         let busy = matches!(
             state,
-            RetrainingState::Exporting | RetrainingState::Profiling | RetrainingState::Publishing | RetrainingState::Swapping
+            RetrainingState::Exporting
+                | RetrainingState::Profiling
+                | RetrainingState::Publishing
+                | RetrainingState::Canary
+                | RetrainingState::Swapping
         );
         let wakes = !(busy || self.computing()) || self.deadline.is_some();
         demand(&mut found, Invariant::RetrainingWakeUp, wakes, || format!("{state:?} without a deadline"));

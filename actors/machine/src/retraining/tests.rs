@@ -18,7 +18,7 @@ fn polled(machine: &mut RetrainingMachine) -> Vec<RetrainingWish> {
 }
 
 fn better() -> Trained {
-    Trained { before: 0.6, after: 0.9, held_out: 200, core_s: 8.0 }
+    Trained { before: 0.6, after: 0.9, held_out: 200, core_s: 8.0, ..Trained::default() }
 }
 
 /// Exported window 0, waiting for an instance.
@@ -268,7 +268,7 @@ fn a_window_without_drift_is_not_retrained_once_the_foretelling_is_known_to_be_r
             return;
         }
         machine.placed(at, HERE);
-        machine.trained(at, Trained { before: 0.9, after: 0.9, held_out: 400, core_s: 5.0 });
+        machine.trained(at, Trained { before: 0.9, after: 0.9, held_out: 400, core_s: 5.0, ..Trained::default() });
         machine.take_away(at, HERE);
         machine.window_started(s(200 * (window + 1)), window + 1);
         machine.exported(s(200 * (window + 1)), Ok(1000));
@@ -298,34 +298,6 @@ fn a_newer_window_supersedes_a_microprofile() {
     assert_eq!(polled(&mut machine), [superseded, RetrainingWish::Export { window: 1 }]);
 }
 
-#[test]
-fn a_version_that_fails_in_service_is_taken_back() {
-    let mut machine = RetrainingMachine::new(RetrainingConfig::default());
-    machine.live(s(0), Live { version: 6, right: 90, of: 100 });
-    machine.samples(s(0), 100);
-    machine.window_started(s(0), 0);
-    machine.exported(s(1), Ok(160));
-    machine.placed(s(2), HERE);
-    machine.trained(s(9), better());
-    machine.published(s(10), Ok(7));
-    machine.swapped(s(11), Ok(()));
-    machine.window_started(s(12), 1);
-    machine.samples(s(12), 3);
-    polled(&mut machine);
-    machine.live(s(20), Live { version: 7, right: 20, of: 60 });
-    assert_eq!((polled(&mut machine), machine.state()), (vec![], RetrainingState::Exporting));
-    machine.handle_timeout(machine.timeout().unwrap());
-    polled(&mut machine);
-    machine.live(s(90), Live { version: 7, right: 20, of: 60 });
-    assert_eq!(polled(&mut machine), [RetrainingWish::Rollback { version: 6 }]);
-    machine.published(s(91), Ok(8));
-    assert_eq!(polled(&mut machine), [RetrainingWish::Swap { version: 8, accuracy: 0.9, held_out: 60 }]);
-    machine.swapped(s(92), Ok(()));
-    assert_eq!(machine.text(), "idle (back to version 6)");
-    machine.live(s(93), Live { version: 8, right: 0, of: 100 });
-    assert_eq!(polled(&mut machine), []);
-}
-
 #[derive(Clone, Debug)]
 enum Event {
     Window,
@@ -338,6 +310,8 @@ enum Event {
     Progress(u64),
     Paused,
     Live(u32, u64),
+    Trial(u64, u64),
+    Canaried(bool),
     Trained(f64, f64),
     Published(bool),
     Swapped(bool),
@@ -357,6 +331,8 @@ fn event() -> impl Strategy<Value = Event> {
         (0u64..50).prop_map(Event::Progress),
         Just(Event::Paused),
         (1u32..4, 0u64..100).prop_map(|(version, right)| Event::Live(version, right)),
+        (0u64..100, 0u64..100).prop_map(|(new, old)| Event::Trial(new, old)),
+        any::<bool>().prop_map(Event::Canaried),
         (0.0..1.2, 0.0..1.2).prop_map(|(before, after)| Event::Trained(before, after)),
         any::<bool>().prop_map(Event::Published),
         any::<bool>().prop_map(Event::Swapped),
@@ -371,9 +347,9 @@ fn said<T>(good: bool, value: T) -> Result<T, String> {
 
 proptest! {
     #[test]
-    fn invariants_hold_after_every_event_and_every_drain_is_answered(choosy in any::<bool>(), events in prop::collection::vec(event(), 1..150)) {
+    fn invariants_hold_after_every_event_and_every_drain_is_answered(choosy in any::<bool>(), canary in any::<bool>(), events in prop::collection::vec(event(), 1..150)) {
         let configurations = if choosy { usual(&TrainSpec::default()) } else { Vec::new() };
-        let mut machine = RetrainingMachine::new(RetrainingConfig { configurations, ..RetrainingConfig::default() });
+        let mut machine = RetrainingMachine::new(RetrainingConfig { configurations, canary_share: if canary { 0.2 } else { 0.0 }, ..RetrainingConfig::default() });
         let (mut now, mut window, mut asked) = (s(0), 0, std::collections::BTreeSet::new());
         for event in events {
             match event {
@@ -386,8 +362,13 @@ proptest! {
                 Event::Lost(id) => machine.instance_lost(now, InstanceId(id)),
                 Event::Progress(step) => machine.progress(now, step, 40, step as f64),
                 Event::Paused => machine.paused(now, 3, 40),
-                Event::Live(version, right) => machine.live(now, Live { version, right, of: 100 }),
-                Event::Trained(before, after) => machine.trained(now, Trained { before, after, held_out: 100, core_s: 3.0 }),
+                Event::Live(version, right) => machine.live(now, Live { version, right, of: 100 }, None),
+                Event::Trial(new, old) => {
+                    let side = |version, right| Live { version, right, of: 100 };
+                    machine.live(now, side(1, old), Some(Trial { canary: side(2, new), service: side(1, old), failed: 0 }));
+                }
+                Event::Canaried(good) => machine.canaried(now, said(good, ())),
+                Event::Trained(before, after) => machine.trained(now, Trained { before, after, held_out: 100, core_s: 3.0, ..Trained::default() }),
                 Event::Published(good) => machine.published(now, said(good, 2)),
                 Event::Swapped(good) => machine.swapped(now, said(good, ())),
                 Event::Failed => machine.failed(now, "failed"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrator_models::TrainSpec;
+use migrator_models::{Older, TrainSpec};
 use migrator_solver::InstanceId;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,14 @@ pub struct RetrainingConfig {
     pub busy: f64,
     /// Longest microprofile.
     pub profile: Duration,
+    /// Most accuracy on samples of older windows that a new version may lose; none = whatever it loses, it may be right to forget.
+    pub max_forgetting: Option<f64>,
+    /// Share of the requests that a new version answers at first, while it is compared with the one in service; 0 = all at once.
+    pub canary_share: f64,
+    /// Labelled samples that it answers meanwhile, then it goes into service.
+    pub canary_samples: u64,
+    /// Longest comparison: then it goes into service if nothing speaks against it.
+    pub canary: Duration,
     /// Whether a version that does clearly worse in service than the one before it is taken back.
     pub rollback: bool,
     /// A data set older than this is written anew when the retraining gets its instance: there are newer samples by then.
@@ -73,6 +81,10 @@ impl Default for RetrainingConfig {
             beyond_window_s: 0.0,
             cores: 1.0,
             busy: 0.5,
+            max_forgetting: None,
+            canary_share: 0.0,
+            canary_samples: 200,
+            canary: Duration::from_secs(60),
             rollback: true,
             profile: Duration::from_secs(60),
             fresh: Duration::from_secs(5),
@@ -109,6 +121,8 @@ pub enum RetrainingState {
     Validating,
     /// The new version goes into the store.
     Publishing,
+    /// The new version answers a share of the requests and is compared.
+    Canary,
     /// The lanes load the new version.
     Swapping,
 }
@@ -169,6 +183,14 @@ pub enum RetrainingWish {
         /// Why.
         reason: DiscardReason,
     },
+    /// Load this version beside the one in service on every lane, and let it answer this share of the requests and half of the labelled
+    /// samples, then `canaried`; `live` tells how it does.
+    Canary {
+        /// The version.
+        version: u32,
+        /// Share of the requests, 0..1.
+        share: f64,
+    },
     /// Load this version on every lane, then `swapped`; the tenant's accuracy restarts from `accuracy` on `held_out` samples.
     Swap {
         /// The version.
@@ -193,6 +215,16 @@ pub enum DiscardReason {
         /// Gain that would have been enough.
         needed: f64,
     },
+    /// The new version loses more on samples of older windows than it may.
+    #[error("it forgets: {before:.3} before and {after:.3} after on older samples, at most {most:.3} may be lost")]
+    Forgets {
+        /// Accuracy on older samples before.
+        before: f64,
+        /// Accuracy on older samples after.
+        after: f64,
+        /// What may be lost.
+        most: f64,
+    },
     /// Accuracies that are no numbers between 0 and 1, or nothing held out.
     #[error("the validation gave no usable accuracies")]
     Unusable,
@@ -216,19 +248,6 @@ pub enum DiscardReason {
     Failed(String),
 }
 
-/// What a worker reports at the end.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trained {
-    /// Accuracy of the version in service on the held-out samples; 0 when there was none.
-    pub before: f64,
-    /// Accuracy of the new version on the same samples.
-    pub after: f64,
-    /// Held-out samples.
-    pub held_out: u64,
-    /// CPU seconds, over all pauses.
-    pub core_s: f64,
-}
-
 /// How a window ended.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RetrainingResult {
@@ -240,6 +259,8 @@ pub struct RetrainingResult {
     pub after: f64,
     /// Version published, or `None`: the old one was kept.
     pub published: Option<u32>,
+    /// Both on samples of older windows.
+    pub older: Option<Older>,
     /// CPU seconds it took.
     pub core_s: f64,
     /// What was foretold of it.

@@ -30,6 +30,54 @@ impl Live {
     }
 }
 
+/// A canary and the version in service, side by side: what each made of labelled samples since the canary began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trial {
+    /// The new version.
+    pub canary: Live,
+    /// The one in service.
+    pub service: Live,
+    /// Batches that the new version failed to answer.
+    pub failed: u64,
+}
+
+/// What a trial says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing yet.
+    Open,
+    /// The canary may go into service.
+    Better,
+    /// The canary is to be taken back.
+    Worse,
+}
+
+/// Standard errors by which a canary must be worse: it was better on the held-out samples, and going back costs little.
+const CANARY_SURE: f64 = 2.0;
+
+impl Trial {
+    /// After `enough` samples of the canary it is good enough, unless it is clearly worse.
+    pub(super) fn verdict(&self, enough: u64) -> Verdict {
+        let Trial { canary, service, failed } = self;
+        let worse = service.share() - canary.share() > CANARY_SURE * (canary.variance() + service.variance()).sqrt();
+        match canary.of.min(service.of) >= LEAST.min(enough) {
+            _ if *failed > 0 => Verdict::Worse,
+            true if worse => Verdict::Worse,
+            _ if canary.of >= enough => Verdict::Better,
+            _ => Verdict::Open,
+        }
+    }
+}
+
+impl std::fmt::Display for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Trial { canary, service, failed } = self;
+        let (new, old) = (canary.version, service.version);
+        write!(f, "version {new} {} of {} right, version {old} {} of {}", canary.right, canary.of, service.right, service.of)?;
+        if *failed > 0 { write!(f, ", {failed} batches failed") } else { Ok(()) }
+    }
+}
+
 /// Watches the version in service.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -49,10 +97,15 @@ impl Watch {
         self.probation = None;
     }
 
-    /// Takes in what is seen now; the version to go back to when the new one is worse.
-    pub fn seen(&mut self, live: Live) -> Option<Live> {
+    /// The version in service, as far as anything was seen of it.
+    pub fn version(&self) -> Option<u32> {
+        (self.live.version != 0).then_some(self.live.version)
+    }
+
+    /// Takes in what is seen now; the version to go back to when the new one is worse, if anybody `asks`.
+    pub fn seen(&mut self, live: Live, asks: bool) -> Option<Live> {
         self.live = live;
-        let (version, old) = self.probation?;
+        let (version, old) = self.probation.filter(|_| asks)?;
         if live.version != version || live.of < LEAST {
             return None;
         }
@@ -74,7 +127,7 @@ mod tests {
 
     fn on_probation() -> Watch {
         let mut watch = Watch::default();
-        assert_eq!(watch.seen(live(1, 180, 200)), None);
+        assert_eq!(watch.seen(live(1, 180, 200), true), None);
         watch.published(2);
         watch
     }
@@ -82,24 +135,24 @@ mod tests {
     #[test]
     fn a_version_that_is_clearly_worse_is_told_of_once() {
         let mut watch = on_probation();
-        assert_eq!(watch.seen(live(2, 10, 40)), None);
-        assert_eq!(watch.seen(live(2, 30, 60)), Some(live(1, 180, 200)));
-        assert_eq!(watch.seen(live(2, 30, 60)), None);
+        assert_eq!(watch.seen(live(2, 10, 40), true), None);
+        assert_eq!(watch.seen(live(2, 30, 60), true), Some(live(1, 180, 200)));
+        assert_eq!(watch.seen(live(2, 30, 60), true), None);
     }
 
     #[test]
     fn one_within_the_noise_or_trusted_stays() {
         let mut watch = on_probation();
-        assert_eq!(watch.seen(live(2, 50, 60)), None);
-        assert_eq!(watch.seen(live(2, 450, 501)), None);
-        assert_eq!(watch.seen(live(2, 450, 900)), None);
+        assert_eq!(watch.seen(live(2, 50, 60), true), None);
+        assert_eq!(watch.seen(live(2, 450, 501), true), None);
+        assert_eq!(watch.seen(live(2, 450, 900), true), None);
     }
 
     #[test]
     fn without_enough_of_the_old_one_nothing_is_judged() {
         let mut watch = Watch::default();
-        watch.seen(live(1, 20, 20));
+        watch.seen(live(1, 20, 20), true);
         watch.published(2);
-        assert_eq!(watch.seen(live(2, 0, 300)), None);
+        assert_eq!(watch.seen(live(2, 0, 300), true), None);
     }
 }

@@ -1,6 +1,7 @@
 //! One tenant's requests: queue, lanes, batches, answers and the accuracy of what is served.
 
 mod audit;
+mod canary;
 mod dispatch;
 mod drift;
 mod elsa;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use migrator_solver::InstanceId;
 
+pub use canary::{Canary, Tally};
 pub use drift::Drift;
 pub use types::{
     Accuracy, Answer, BatchId, Dispatch, EvalId, LaneSpec, LaneState, Request, RequestId, ShedReason, Telemetry, TenantConfig, TenantWish,
@@ -50,8 +52,9 @@ pub struct TenantMachine {
     meter: Meter,
     prequential: Prequential,
     answers: Answers,
-    /// Labelled samples that the version in service answered: rightly, and all.
-    labelled: (u64, u64),
+    /// Labelled samples that the version in service answered.
+    labelled: Tally,
+    canary: Option<Canary>,
     version: u32,
     /// Observed ÷ curve over all lanes: what a new lane starts with.
     ratio: f64,
@@ -74,7 +77,8 @@ impl TenantMachine {
         TenantMachine {
             prequential: Prequential::new(config.accuracy_window),
             answers: Answers::default(),
-            labelled: (0, 0),
+            labelled: Tally::default(),
+            canary: None,
             config,
             queue: Queue::default(),
             evaluations: VecDeque::new(),
@@ -189,11 +193,15 @@ impl TenantMachine {
         self.forget_if_drained(position);
     }
 
-    /// Labelled samples were answered by `version`: `correct` of `of` right. Ignored when that version is no longer the one in service.
+    /// Labelled samples were answered by `version`: `correct` of `of` right. Ignored when that version is neither in service nor the canary.
     pub fn labelled(&mut self, _now: Time, version: u32, correct: u32, of: u32) {
         if version == self.version {
             self.prequential.observe(correct, of);
-            self.labelled = (self.labelled.0 + u64::from(correct.min(of)), self.labelled.1 + u64::from(of));
+            self.labelled.add(correct, of);
+        }
+        if let Some(canary) = &mut self.canary {
+            let sides = [(self.version, &mut canary.old), (canary.version, &mut canary.new)];
+            sides.into_iter().filter(|(side, _)| *side == version).for_each(|(_, tally)| tally.add(correct, of));
         }
     }
 
@@ -209,7 +217,8 @@ impl TenantMachine {
         self.version = version;
         self.prequential.reset(prior);
         self.answers.reset();
-        self.labelled = (0, 0);
+        self.labelled = Tally::default();
+        self.canary = None;
     }
 
     /// The tenant shuts down: what waits and what arrives from now on is shed; what is in flight is finished.
@@ -284,8 +293,8 @@ impl TenantMachine {
         self.prequential.accuracy()
     }
 
-    /// Labelled samples that the version in service answered since it is: rightly, and all.
-    pub fn seen_labelled(&self) -> (u64, u64) {
+    /// Labelled samples that the version in service answered since it is.
+    pub fn seen_labelled(&self) -> Tally {
         self.labelled
     }
 

@@ -79,7 +79,7 @@ fn trained(job: &Job, pauses: &[u64]) -> (Vec<u8>, Vec<(u64, f32)>, TrainOutcome
 
 fn accuracies(outcome: TrainOutcome) -> (f64, f64) {
     match outcome {
-        TrainOutcome::Trained { accuracy_before, accuracy_after, .. } => (accuracy_before, accuracy_after),
+        TrainOutcome::Trained(trained) => (trained.before, trained.after),
         TrainOutcome::Paused { .. } => panic!("{outcome:?}"),
     }
 }
@@ -150,5 +150,5 @@ fn cpu_seconds_add_up_over_pauses() {
         assert!(progress.core_s > spent);
         Control::Continue
     });
-    assert!(matches!(outcome, Ok(TrainOutcome::Trained { core_s, .. }) if core_s > spent && spent > 0.0));
+    assert!(matches!(outcome, Ok(TrainOutcome::Trained(trained)) if trained.core_s > spent && spent > 0.0));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use migrator_models::{Architecture, Datatype, ModelSpec, Sample, Source, TensorSpec, TrainSpec, data};
+use migrator_models::{Architecture, Datatype, ModelSpec, Part, Sample, Source, TensorSpec, TrainSpec, data};
 use migrator_torch::{Control, Progress, TorchError, TrainJob, TrainOutcome, train};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -82,10 +82,14 @@ pub struct Job {
 
 impl Job {
     pub fn new(spec: ModelSpec, rows: &[(Vec<u8>, u32)], train: TrainSpec) -> Job {
+        Job::with_parts(spec, rows, train, |i| if i / 20 % 4 == 3 { Part::HeldOut } else { Part::Train })
+    }
+
+    pub fn with_parts(spec: ModelSpec, rows: &[(Vec<u8>, u32)], train: TrainSpec, part: impl Fn(usize) -> Part) -> Job {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("out")).unwrap();
         let samples = rows.iter().enumerate();
-        let samples: Vec<_> = samples.map(|(i, (features, label))| Sample { features, label: *label, held_out: i / 20 % 4 == 3 }).collect();
+        let samples: Vec<_> = samples.map(|(i, (features, label))| Sample { features, label: *label, part: part(i) }).collect();
         data::write(&folder.path().join("data.safetensors"), &spec, &samples).unwrap();
         Job { folder, spec, base: None, train }
     }
@@ -106,7 +110,7 @@ impl Job {
 
     pub fn finish(&self) -> (f64, f64) {
         match self.run(&mut |_| Control::Continue).unwrap() {
-            TrainOutcome::Trained { accuracy_before, accuracy_after, .. } => (accuracy_before, accuracy_after),
+            TrainOutcome::Trained(trained) => (trained.before, trained.after),
             paused => panic!("{paused:?}"),
         }
     }

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use migrator_machine::retraining::{
-    Gains, MicroprofileConfig, RetrainingConfig, RetrainingMachine, RetrainingState, RetrainingWish, Trained, usual,
+    Gains, MicroprofileConfig, RetrainingConfig, RetrainingMachine, RetrainingState, RetrainingWish, usual,
 };
 use migrator_machine::time::Time;
-use migrator_models::{Microprofile, Sample, TrainSpec, data};
+use migrator_models::{Microprofile, Part, Sample, TrainSpec, data};
 use migrator_solver::InstanceId;
 use migrator_torch::{Control, MicroprofileJob, Model, TrainJob, TrainOutcome, microprofile, train};
 
@@ -116,7 +116,7 @@ impl<'s> Stage<'s> {
         let how = TrainSpec { epochs: self.stream.train.epochs * 2, ..self.stream.train.clone() };
         let out = self.fresh_out();
         let outcome = self.train(None, &how, &out);
-        assert!(matches!(outcome, TrainOutcome::Trained { .. }));
+        assert!(matches!(outcome, TrainOutcome::Trained(_)));
         self.version = out;
     }
 
@@ -162,22 +162,22 @@ impl<'s> Stage<'s> {
         let how = self.machine.configuration().unwrap_or(&self.stream.train).clone();
         let out = self.fresh_out();
         let base = self.version.clone();
-        let TrainOutcome::Trained { accuracy_before, accuracy_after, held_out, core_s, .. } = self.train(Some(&base), &how, &out) else {
+        let TrainOutcome::Trained(trained) = self.train(Some(&base), &how, &out) else {
             panic!("nobody asked it to pause");
         };
-        self.report.core_s += core_s;
+        self.report.core_s += trained.core_s;
         if let Some((after, foretold_s)) = shadow.flatten() {
-            self.report.foretold.push(Foretold { after, came: accuracy_after, core_s: foretold_s, took: core_s });
-            self.shadow.came(0, accuracy_after, core_s);
+            self.report.foretold.push(Foretold { after, came: trained.after, core_s: foretold_s, took: trained.core_s });
+            self.shadow.came(0, trained.after, trained.core_s);
         }
         if let Some(foretold) = self.machine.foretold() {
             let what = format!("{} epochs of {:.2}, {:.1} frozen", how.epochs, how.share, how.frozen);
             self.say(&format!(
-                "{window}: {what}: {accuracy_before:.3} -> {accuracy_after:.3}, foretold {:.3} ± {:.3}; core s {core_s:.3}, foretold {:.3}",
-                foretold.after, foretold.sd, foretold.core_s
+                "{window}: {what}: {:.3} -> {:.3}, foretold {:.3} ± {:.3}; core s {:.3}, foretold {:.3}",
+                trained.before, trained.after, foretold.after, foretold.sd, trained.core_s, foretold.core_s
             ));
         }
-        self.machine.trained(now, Trained { before: accuracy_before, after: accuracy_after, held_out, core_s });
+        self.machine.trained(now, trained);
         out
     }
 
@@ -223,11 +223,14 @@ impl<'s> Stage<'s> {
     fn write(&self, window: usize) -> u64 {
         let fresh = self.stream.of(window);
         let held_out = |i: usize| ((i + 1) as f64 * HELD_OUT).floor() > (i as f64 * HELD_OUT).floor();
-        let mut samples: Vec<Sample<'_>> =
-            fresh.iter().enumerate().map(|(i, (features, label))| Sample { features, label: *label, held_out: held_out(i) }).collect();
-        samples.extend(self.replay(window).map(|(features, label)| Sample { features, label: *label, held_out: false }));
+        let mut samples: Vec<Sample<'_>> = fresh
+            .iter()
+            .enumerate()
+            .map(|(i, (features, label))| Sample { features, label: *label, part: if held_out(i) { Part::HeldOut } else { Part::Train } })
+            .collect();
+        samples.extend(self.replay(window).map(|(features, label)| Sample { features, label: *label, part: Part::Train }));
         data::write(&self.dataset(), &self.stream.spec, &samples).unwrap();
-        samples.iter().filter(|sample| !sample.held_out).count() as u64
+        samples.iter().filter(|sample| sample.part == Part::Train).count() as u64
     }
 
     /// Older samples, evenly over the classes.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use migrator_models::{Microprofile, ModelSpec, TrainSpec};
+use migrator_models::{Microprofile, ModelSpec, TrainSpec, Trained};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides must have the same.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// File descriptor of the worker's end of the socket pair.
 pub const WORKER_FD: i32 = 3;
@@ -171,18 +171,7 @@ pub enum FromWorker {
         core_s: f64,
     },
     /// A retraining is over; the folder `out` holds the new weights.
-    Trained {
-        /// Accuracy of the base on the held-out samples, 0..1; 0 when there is no base.
-        accuracy_before: f64,
-        /// Accuracy of the new weights on the held-out samples, 0..1.
-        accuracy_after: f64,
-        /// Held-out samples.
-        held_out: u64,
-        /// CPU seconds spent, over all pauses; on an attached instance seconds times its compute slices.
-        core_s: f64,
-        /// Epochs trained.
-        epochs: u32,
-    },
+    Trained(Trained),
     /// A microprofile is over.
     Microprofiled(Microprofile),
     /// A retraining is checkpointed and stopped.
