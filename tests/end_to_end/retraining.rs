@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::harness::{Pair, Server, World, data, settled};
+use crate::harness::{Pair, Raise, Server, World, data, settled};
 
 /// The last retraining that published a version.
 fn published(seen: &Value) -> Option<&Value> {
@@ -23,15 +23,6 @@ fn ask(server: &Server, stop: &AtomicBool) -> usize {
         }
     }
     answers
-}
-
-/// Raises a flag when dropped, also by a panic: a thread that waits for it always ends.
-struct Raise<'f>(&'f AtomicBool);
-
-impl Drop for Raise<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Posts samples of the changed world, other ones each time, and looks whether a version trained on them is in service.

@@ -4,6 +4,7 @@ mod export;
 mod profile;
 mod resume;
 mod run;
+mod service;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use actix::prelude::*;
 use metrics::{Gauge, counter, gauge};
 use migrator_machine::retraining::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingStatus, RetrainingWish};
 use migrator_machine::{RetrainingMachine, Time};
-use migrator_models::store::{Manifest, Store};
+use migrator_models::store::Store;
 use migrator_models::{ModelSpec, Older, TrainSpec, Trained};
 use migrator_solver::{InstanceId, TenantId};
 use migrator_wire::client::WorkerHandle;
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::launcher::{Launcher, one_line};
 use crate::message::SampleStore;
-use crate::tenant::{AskLive, BeginCanary, StopCanary, SwapVersion, TenantActor};
+use crate::tenant::TenantActor;
 
 pub use export::ExportSpec;
 use run::Run;
@@ -91,6 +92,9 @@ impl RetrainingActor {
         let found = resume::find(&parts.folder, &parts.spec, newest.as_ref().map(|manifest| manifest.version as u32))?;
         let mut machine = RetrainingMachine::new(parts.config.clone());
         let found = found.filter(|found| machine.take_up(parts.clock.now(), &found.what));
+        if let Some(found) = &found {
+            tracing::info!(tenant = %parts.name, window = found.what.window, "a retraining that a stop interrupted goes on");
+        }
         // What came since the last retraining is fresh, unless that is long ago.
         let since_ms = found.as_ref().map(|found| found.began_ms).or(newest.map(|manifest| manifest.created_ms)).unwrap_or(now_ms);
         let long_ago_ms = now_ms.saturating_sub((2000.0 * parts.config.window_s) as u64);
@@ -188,80 +192,6 @@ impl RetrainingActor {
                 let _ = std::fs::remove_dir_all(staged);
             }
         });
-    }
-
-    fn publish(&mut self, window: u64, ctx: &mut Context<Self>) {
-        let Some(run) = &self.run else {
-            self.machine.published(self.now(), Err("nothing was trained".to_owned()));
-            return;
-        };
-        let (store, spec, out, keep) =
-            (Arc::clone(&self.parts.store), Arc::clone(&self.parts.spec), run.out.clone(), self.parts.keep_versions);
-        let Trained { before, after, held_out: samples, .. } = self.trained.unwrap_or_default();
-        let manifest = Manifest {
-            parent: run.parent.map(u64::from),
-            accuracy_before: Some(before),
-            accuracy_after: Some(after),
-            samples,
-            ..Manifest::new((*spec).clone())
-        };
-        let publish = tokio::task::spawn_blocking(move || {
-            let version = store.publish(&spec.name, &out, manifest).map_err(|error| one_line(&error))?;
-            if let Err(error) = store.prune(&spec.name, keep, &[]) {
-                tracing::warn!(model = %spec.name, error = %one_line(&error), "old versions stay");
-            }
-            Ok(version as u32)
-        });
-        ctx.spawn(publish.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or_else(|error| Err(error.to_string()));
-            actor.machine.published(actor.now(), result);
-            actor.clean(window);
-            actor.pump(ctx);
-        }));
-    }
-
-    fn roll_back(&mut self, to: u32, ctx: &mut Context<Self>) {
-        tracing::warn!(tenant = %self.parts.name, version = to, "the new version does worse in service than this one; going back");
-        self.parts.tenant.do_send(StopCanary);
-        counter!("migrator_rollbacks_total", "tenant" => self.parts.name.clone()).increment(1);
-        let (store, name) = (Arc::clone(&self.parts.store), self.parts.spec.name.clone());
-        let publish = tokio::task::spawn_blocking(move || store.republish(&name, u64::from(to)).map_err(|error| one_line(&error)));
-        ctx.spawn(publish.into_actor(self).map(move |result, actor, ctx| {
-            let result = result.unwrap_or_else(|error| Err(error.to_string()));
-            actor.machine.published(actor.now(), result.map(|version| version as u32));
-            actor.pump(ctx);
-        }));
-    }
-
-    fn canary(&mut self, version: u32, share: f64, ctx: &mut Context<Self>) {
-        tracing::info!(tenant = %self.parts.name, version, share, "the new version is tried on a share of the requests");
-        let begin = self.parts.tenant.send(BeginCanary { version, share });
-        ctx.spawn(begin.into_actor(self).map(|result, actor, ctx| {
-            let result = result.unwrap_or_else(|error| Err(error.to_string()));
-            actor.machine.canaried(actor.now(), result);
-            actor.pump(ctx);
-        }));
-    }
-
-    /// Tells the machine how the version in service does.
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        let ask = self.parts.tenant.send(AskLive);
-        ctx.spawn(ask.into_actor(self).map(|result, actor, ctx| {
-            // A tenant that is gone is told of elsewhere.
-            if let Ok(seen) = result {
-                actor.machine.live(actor.now(), seen.0, seen.1);
-                actor.pump(ctx);
-            }
-        }));
-    }
-
-    fn swap(&mut self, version: u32, accuracy: f64, held_out: u64, ctx: &mut Context<Self>) {
-        let swap = self.parts.tenant.send(SwapVersion { version, accuracy, held_out });
-        ctx.spawn(swap.into_actor(self).map(|result, actor, ctx| {
-            let result = result.unwrap_or_else(|error| Err(error.to_string()));
-            actor.machine.swapped(actor.now(), result);
-            actor.pump(ctx);
-        }));
     }
 
     /// Logs and counts the windows that came to a result since the last look.

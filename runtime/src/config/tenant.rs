@@ -21,6 +21,10 @@ pub struct RetrainingOverride {
     pub held_out_share: Option<f64>,
     /// See [`super::RetrainingConfig::min_gain`].
     pub min_gain: Option<f64>,
+    /// See [`super::RetrainingConfig::max_forgetting`].
+    pub max_forgetting: Option<f64>,
+    /// See [`super::RetrainingConfig::canary_share`].
+    pub canary_share: Option<f64>,
     /// See [`super::RetrainingConfig::microprofile_share`].
     pub microprofile_share: Option<f64>,
     /// See [`super::RetrainingConfig::stored_samples`].

@@ -10,11 +10,12 @@ mod server;
 mod swing;
 mod world;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Reply};
 pub use command::{Ran, bin, run};
-pub use config::{Fake, Heavy, Pair};
+pub use config::{Fake, Heavy, Pair, Setup};
 pub use server::Server;
 pub use swing::swing;
 pub use world::World;
@@ -45,5 +46,30 @@ pub fn settled<T, E: std::fmt::Display>(what: &str, mut state: impl FnMut() -> R
             Err(wrong) => assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}: {wrong}"),
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// Seconds that a test goes on, from the environment: a few in `make test`, more when something is to be shown.
+///
+/// # Panics
+/// When the variable is no whole number.
+pub fn seconds(variable: &str, usual: u64) -> Duration {
+    Duration::from_secs(number(variable, usual))
+}
+
+/// A number from the environment.
+///
+/// # Panics
+/// When the variable is no whole number.
+pub fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |value| value.parse().unwrap_or_else(|e| panic!("{variable}={value}: {e}")))
+}
+
+/// Raises a flag when dropped, also by a panic: a thread that waits for it always ends.
+pub struct Raise<'f>(pub &'f AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
