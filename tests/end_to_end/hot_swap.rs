@@ -80,7 +80,8 @@ fn every_answer_is_bit_for_bit_that_of_the_version_it_names() {
                 std::thread::sleep(Duration::from_millis(100));
                 if began.elapsed() >= EVERY * next {
                     world.train("digits", &data::readings(200, 0, 40 + u64::from(next)));
-                    server.http.post("/v2/repository/models/digits/load", "{}").ok("load");
+                    let loaded = server.http.post("/v2/repository/models/digits/load", "{}");
+                    assert_eq!(loaded.status, 200, "{}", loaded.text());
                     next += 1;
                 }
             }
