@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fake_nvml::{FakeHost, HostSpec};
-use migrator::storage::SqliteSamples;
+use migrator::storage;
 use migrator_models::reader::LabelledSet;
 use migrator_models::store::Store;
 use tempfile::TempDir;
@@ -92,7 +92,7 @@ impl Folder {
 
     /// Labelled samples of a tenant in the store, read beside the server.
     pub fn stored(&self, tenant: &str) -> u64 {
-        SqliteSamples::counts(&self.state().join("samples.sqlite")).unwrap().get(tenant).copied().unwrap_or(0)
+        storage::counts(&self.state().join("samples.sqlite")).unwrap().get(tenant).copied().unwrap_or(0)
     }
 
     /// The file of weights of a version.
