@@ -92,7 +92,7 @@ impl Folder {
 
     /// Labelled samples of a tenant in the store, read beside the server.
     pub fn stored(&self, tenant: &str) -> u64 {
-        storage::counts(&self.state().join("samples.sqlite")).unwrap().get(tenant).copied().unwrap_or(0)
+        storage::look::counts(&self.state().join("samples.sqlite")).unwrap().get(tenant).copied().unwrap_or(0)
     }
 
     /// The file of weights of a version.
