@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn sample(id: u32) -> Sample {
-        Sample { features: id.to_le_bytes().to_vec().into(), label: 0 }
+        Sample { features: id.to_le_bytes().to_vec().into(), label: 0, origin: Default::default() }
     }
 
     #[test]
