@@ -44,7 +44,11 @@ impl RetrainingActor {
 
     pub(super) fn roll_back(&mut self, to: u32, ctx: &mut Context<Self>) {
         tracing::warn!(tenant = %self.parts.name, version = to, "the new version does worse in service than this one; going back");
-        self.parts.tenant.do_send(StopCanary);
+        let stop = self.parts.tenant.send(StopCanary);
+        actix::spawn(async move {
+            // A tenant that is gone is told of elsewhere.
+            let _ = stop.await;
+        });
         counter!("migrator_rollbacks_total", "tenant" => self.parts.name.clone()).increment(1);
         let (store, name) = (Arc::clone(&self.parts.store), self.parts.spec.name.clone());
         let publish = tokio::task::spawn_blocking(move || store.republish(&name, u64::from(to)).map_err(|error| one_line(&error)));
