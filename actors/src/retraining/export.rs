@@ -87,31 +87,46 @@ fn write(
 ) -> Result<u64, String> {
     let fresh = store.between(tenant, fresh_ms.start, fresh_ms.end, how.max_samples)?;
     // As many more as are held out of them.
-    let wanted = fresh.len() as f64 * how.replay_share / (1.0 - how.held_out_share);
+    let wanted = fresh.len() as f64 * how.replay_share / (1.0 - how.held_out_share / 2.0);
     let replayed = store.replay(tenant, fresh_ms.start, wanted as usize, seed)?;
-    let mut samples = parts(&fresh, how.held_out_share, Part::HeldOut);
-    if samples.iter().all(|sample| sample.part == Part::Train) || samples.iter().all(|sample| sample.part != Part::Train) {
-        // So few, or so much alike, that all fell on one side.
-        let every = (1.0 / how.held_out_share).round().max(2.0) as usize;
-        let part = |at: usize| if at % every == every - 1 { Part::HeldOut } else { Part::Train };
-        samples.iter_mut().enumerate().for_each(|(at, sample)| sample.part = part(at));
-    }
-    samples.extend(parts(&replayed, how.held_out_share, Part::Older));
+    let mut samples = held_out(&fresh, how.held_out_share);
+    samples.extend(never_trained_on(&replayed, how.held_out_share));
     data::write(path, spec, &samples).map_err(|error| one_line(&error))?;
     Ok(samples.iter().filter(|sample| sample.part == Part::Train).count() as u64)
 }
 
-/// A share of the samples, told by their features: what is held out once is never trained on in a later window. Copies of one sample fall
-/// on either side, for where there are few different ones a side needs some of each.
-fn parts(samples: &[Sample], share: f64, held_out: Part) -> Vec<data::Sample<'_>> {
+/// Marks the share of the samples whose numbers are lowest.
+fn held_out(samples: &[Sample], share: f64) -> Vec<data::Sample<'_>> {
+    let numbers = numbers(samples);
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    order.sort_by(|&a, &b| numbers[a].total_cmp(&numbers[b]).then(a.cmp(&b)));
+    order.truncate((samples.len() as f64 * share) as usize);
+    let mut found: Vec<data::Sample<'_>> = samples.iter().map(|sample| as_data(sample, Part::Train)).collect();
+    order.into_iter().for_each(|at| found[at].part = Part::HeldOut);
+    found
+}
+
+/// Marks the samples of older windows whose numbers are so low that they were held out then, whatever else was in their window.
+fn never_trained_on(samples: &[Sample], share: f64) -> impl Iterator<Item = data::Sample<'_>> {
+    let numbers = numbers(samples);
+    samples.iter().zip(numbers).map(move |(sample, number)| as_data(sample, if number < share / 2.0 { Part::Older } else { Part::Train }))
+}
+
+fn as_data(sample: &Sample, part: Part) -> data::Sample<'_> {
+    data::Sample { features: &sample.features, label: sample.label, part }
+}
+
+/// Numbers in 0..1 that follow from the features, the same in every window; copies of one sample get different ones, for where there are
+/// few different samples each part needs some of each.
+fn numbers(samples: &[Sample]) -> Vec<f64> {
     let mut copies = BTreeMap::new();
-    let mut part = |sample: &Sample| {
+    let mut number = |sample: &Sample| {
         let hash = hash(&sample.features);
         let copy: &mut u64 = copies.entry(hash).or_default();
         *copy += 1;
-        if unit(hash ^ (*copy - 1).wrapping_mul(0xd6e8_feb8_6659_fd93)) < share { held_out } else { Part::Train }
+        unit(hash ^ (*copy - 1).wrapping_mul(0xd6e8_feb8_6659_fd93))
     };
-    samples.iter().map(|sample| data::Sample { features: &sample.features, label: sample.label, part: part(sample) }).collect()
+    samples.iter().map(&mut number).collect()
 }
 
 /// 64-bit FNV-1a: the same today and by every build.
@@ -135,20 +150,29 @@ mod tests {
         Sample { features: id.to_le_bytes().to_vec().into(), label: 0, origin: Default::default() }
     }
 
+    fn marked(samples: &[Sample]) -> Vec<bool> {
+        held_out(samples, 0.2).iter().map(|sample| sample.part == Part::HeldOut).collect()
+    }
+
     #[test]
-    fn a_share_is_held_out_and_always_the_same() {
+    fn exactly_a_share_is_held_out_and_what_is_clearly_so_is_so_in_every_window() {
         let samples: Vec<Sample> = (0..5000).map(sample).collect();
-        let held_out = |samples: &[Sample]| -> Vec<bool> {
-            parts(samples, 0.2, Part::HeldOut).iter().map(|sample| sample.part == Part::HeldOut).collect()
-        };
-        let all = held_out(&samples);
-        let share = all.iter().filter(|held_out| **held_out).count() as f64 / 5000.0;
-        assert!((share - 0.2).abs() < 0.02, "{share}");
-        assert_eq!(held_out(&samples[100..200]), all[100..200], "whatever else is there");
-        // Neighbours fall on either side: no run of ids is held out as a whole.
+        let all = marked(&samples);
+        assert_eq!(all.iter().filter(|held_out| **held_out).count(), 1000);
+        assert!(all.windows(60).all(|run| run.contains(&false) && run.contains(&true)), "spread over time");
+        let older: Vec<bool> = never_trained_on(&samples, 0.2).map(|sample| sample.part == Part::Older).collect();
+        for (at, window) in samples.chunks(250).enumerate() {
+            let marked = marked(window);
+            let trained = (0..window.len()).filter(|&i| older[at * 250 + i] && !marked[i]).count();
+            assert_eq!(trained, 0, "window {at}");
+        }
+    }
+
+    #[test]
+    fn copies_fall_on_either_side() {
         let same: Vec<Sample> = (0..1000).map(|_| sample(7)).collect();
-        let copies = held_out(&same).iter().filter(|held_out| **held_out).count();
-        assert!((150..250).contains(&copies), "{copies} of 1000 copies");
-        assert!(all.windows(30).all(|run| run.contains(&false)));
+        assert_eq!(marked(&same).iter().filter(|held_out| **held_out).count(), 200);
+        let older = never_trained_on(&same, 0.2).filter(|sample| sample.part == Part::Older).count();
+        assert!((50..150).contains(&older), "{older}");
     }
 }
