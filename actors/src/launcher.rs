@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use migrator_device::{Device, DeviceError};
@@ -160,7 +160,7 @@ pub struct Launcher {
     /// Runs the tasks that talk to the workers.
     pub runtime: Handle,
     /// By [`TenantId`].
-    pub tenants: Vec<TenantModel>,
+    tenants: RwLock<Vec<Arc<TenantModel>>>,
     /// Workers that measured the curves at the start, until the first plan wants them.
     stash: Mutex<BTreeMap<TenantId, Started>>,
     /// Processes with libtorch loaded and nothing else, so that a start need not wait for the dynamic linker.
@@ -185,6 +185,7 @@ impl Launcher {
         spare_limit: usize,
     ) -> Launcher {
         let (stash, spares) = (Mutex::default(), Mutex::default());
+        let tenants = RwLock::new(tenants.into_iter().map(Arc::new).collect());
         Launcher { workers, device, store, runtime, tenants, stash, spares, spare_limit }
     }
 
@@ -199,6 +200,31 @@ impl Launcher {
         let began = Instant::now();
         let (handle, exit) = self.blank(task.tenant).await?;
         self.fill(task, handle, exit, began).await
+    }
+
+    /// Knows one tenant more: its number is the next, or that of one that has left.
+    pub fn join(&self, tenant: TenantId, model: TenantModel) {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        let model = Arc::new(model);
+        let known = (tenant.index() + 1).max(tenants.len());
+        tenants.resize(known, Arc::clone(&model));
+        tenants[tenant.index()] = model;
+    }
+
+    /// Ends what was kept for a tenant that has left, or never came.
+    pub async fn leave(&self, tenant: TenantId) {
+        let kept = self.stash.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+        if let Some(started) = kept {
+            started.handle.kill().await;
+        }
+    }
+
+    /// A tenant's name and model.
+    ///
+    /// # Panics
+    /// When the number was never a tenant's.
+    pub fn model(&self, tenant: TenantId) -> Arc<TenantModel> {
+        Arc::clone(&self.tenants.read().unwrap_or_else(PoisonError::into_inner)[tenant.index()])
     }
 
     /// Keeps a worker for the first plan that wants this tenant's inference.
@@ -268,7 +294,7 @@ impl Launcher {
     }
 
     async fn spawn(&self, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
-        let name = self.tenants[tenant.index()].tenant.clone();
+        let name = self.model(tenant).tenant.clone();
         let spawned = self.runtime.spawn(self.workers.spawn(&name)).await?;
         let (handle, exit) = spawned.map_err(|source| LaunchError::Spawn { tenant: name, source })?;
         if !self.device.computes_on_host() {
@@ -282,7 +308,7 @@ impl Launcher {
         let mut started = Started { handle, exit, version: None, timings: Vec::new(), memory_mib: 0, seconds: 0.0 };
         if task.kind == TaskKind::Inference {
             let (version, folder) = self.newest(task.tenant).await?;
-            let warm = self.tenants[task.tenant.index()].spec.batch_sizes();
+            let warm = self.model(task.tenant).spec.batch_sizes();
             let loaded = self.load(&started.handle, task.tenant, version, folder, warm).await?;
             (started.timings, started.memory_mib) = loaded;
             started.version = Some(version);
@@ -307,7 +333,7 @@ impl Launcher {
             handle.call(ToWorker::Limit { executors: 1 }, Vec::new()).await.map_err(LaunchError::Limit)?;
             let message = ToWorker::Load { key, spec: spec.clone(), folder, warm: vec![1] };
             handle.call(message, Vec::new()).await.map_err(|source| LaunchError::Load {
-                tenant: self.tenants[tenant.index()].tenant.clone(),
+                tenant: self.model(tenant).tenant.clone(),
                 model: spec.name.clone(),
                 version: key.0,
                 source,
@@ -327,7 +353,7 @@ impl Launcher {
     /// # Errors
     /// [`LaunchError::NoVersion`], or what the store says.
     pub async fn newest(&self, tenant: TenantId) -> Result<(u32, PathBuf), LaunchError> {
-        let (store, model) = (Arc::clone(&self.store), self.tenants[tenant.index()].spec.name.clone());
+        let (store, model) = (Arc::clone(&self.store), self.model(tenant).spec.name.clone());
         self.runtime
             .spawn_blocking(move || {
                 let latest = store.latest(&model)?;
@@ -352,7 +378,8 @@ impl Launcher {
         folder: PathBuf,
         warm: Vec<u32>,
     ) -> Result<(Vec<(u32, f64)>, u64), LaunchError> {
-        let TenantModel { tenant: name, spec } = &self.tenants[tenant.index()];
+        let model = self.model(tenant);
+        let TenantModel { tenant: name, spec } = &*model;
         let message = ToWorker::Load { key: ModelKey(version), spec: spec.clone(), folder, warm };
         match handle.call(message, Vec::new()).await {
             Ok((FromWorker::Loaded { timings, memory_mib, .. }, _)) => Ok((timings, memory_mib)),
@@ -368,7 +395,8 @@ impl Launcher {
     /// # Errors
     /// [`LaunchError`] with what the store or the worker says.
     pub async fn load_beside(&self, handle: &WorkerHandle, tenant: TenantId, version: u32) -> Result<(), LaunchError> {
-        let TenantModel { spec, .. } = &self.tenants[tenant.index()];
+        let model = self.model(tenant);
+        let spec = &model.spec;
         let warm = match spec.source {
             Source::Architecture { .. } => vec![1],
             Source::Torchscript { .. } => spec.batch_sizes(),

@@ -32,8 +32,10 @@ impl Total {
 /// Batches of one size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchTotal {
-    /// Their way to the worker and back, and their wait for an executor there.
+    /// Their way to the worker and their wait for an executor there.
     pub carried: Total,
+    /// Their answers' way back.
+    pub returned: Total,
     /// Their computation.
     pub computed: Total,
 }
@@ -57,6 +59,8 @@ pub struct Counts {
     pub waited: Total,
     /// The same as [`BatchTotal::carried`], once for each request of a batch.
     pub carried: Total,
+    /// The same as [`BatchTotal::returned`], once for each request of a batch.
+    pub returned: Total,
     /// The same as [`BatchTotal::computed`], once for each request of a batch.
     pub computed: Total,
     /// By rows.
@@ -84,8 +88,10 @@ pub(crate) struct Batch {
     pub rows: u32,
     /// What its requests waited before it was sent, summed.
     pub waited: Duration,
-    /// From sending to answer, less the computation.
+    /// From sending to the begin of the computation.
     pub carried: Duration,
+    /// From the end of the computation to the answer's arrival.
+    pub returned: Duration,
     /// The computation.
     pub computed: Duration,
     /// Unix milliseconds of its answer.
@@ -113,9 +119,11 @@ impl Statistics {
             counts.batches += 1;
             counts.waited.add_sum(batch.requests, batch.waited);
             counts.carried.add(batch.requests, batch.carried);
+            counts.returned.add(batch.requests, batch.returned);
             counts.computed.add(batch.requests, batch.computed);
             let size = counts.by_size.entry(batch.rows).or_default();
             size.carried.add(1, batch.carried);
+            size.returned.add(1, batch.returned);
             size.computed.add(1, batch.computed);
         });
     }
@@ -129,7 +137,7 @@ mod tests {
     fn a_batch_counts_for_each_of_its_requests_and_once_for_its_size() {
         let statistics = Statistics::default();
         let ms = Duration::from_millis;
-        let batch = Batch { requests: 3, rows: 4, waited: ms(6), carried: ms(1), computed: ms(2), at_ms: 9 };
+        let batch = Batch { requests: 3, rows: 4, waited: ms(6), carried: ms(1), returned: ms(3), computed: ms(2), at_ms: 9 };
         statistics.batch(batch);
         statistics.batch(Batch { rows: 1, requests: 1, at_ms: 10, ..batch });
         let counts = statistics.counts();
@@ -137,6 +145,7 @@ mod tests {
         assert_eq!(counts.waited, Total { count: 4, ns: 12_000_000 });
         assert_eq!(counts.computed, Total { count: 4, ns: 8_000_000 });
         assert_eq!(counts.by_size[&4].carried, Total { count: 1, ns: 1_000_000 });
+        assert_eq!((counts.returned.ns, counts.by_size[&1].returned.ns), (12_000_000, 3_000_000));
         assert_eq!(counts.by_size.len(), 2);
     }
 

@@ -225,7 +225,7 @@ impl Executors {
             self.computing.spawn(async move {
                 sleep(took).await;
                 let output = logits(model == weather.now()).repeat(rows as usize);
-                let message = FromWorker::Inferred { rows, compute_us: took.as_micros() as u32 };
+                let message = FromWorker::Inferred { rows, compute_us: took.as_micros() as u32, ended_us: 0 };
                 let _ = answers.send((id, message, Bytes::from(output)));
             });
         }

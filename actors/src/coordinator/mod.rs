@@ -1,6 +1,7 @@
 //! Once a second: looks at every tenant, asks the solver, has plans carried out, publishes what is to be seen.
 
 mod publish;
+mod roster;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use crate::retraining::{AskRetraining, RetrainingSeen, WindowStarted};
 use crate::tenant::{Collect, Collected};
 use crate::view::{ReconfigurationView, Solved, View};
 
+pub use roster::{Join, Leave};
+
 /// What a [`CoordinatorActor`] is made of.
 pub struct CoordinatorParts {
     /// How it plans.
@@ -28,8 +31,8 @@ pub struct CoordinatorParts {
     pub gpus: Vec<Gpu>,
     /// Names of the models, by tenant.
     pub models: Vec<String>,
-    /// By tenant.
-    pub tenants: Vec<TenantActors>,
+    /// By tenant; `None` where one has left.
+    pub tenants: Vec<Option<TenantActors>>,
     /// Carries plans out.
     pub migration: Addr<MigrationActor>,
     /// Where the view goes.
@@ -54,11 +57,14 @@ pub struct CoordinatorActor {
     timer: Option<SpawnHandle>,
     /// Remembers what it has decided; elsewhere (`None`) while it decides.
     policy: Option<Box<dyn Policy>>,
+    /// How often tenants have come or gone: what was asked before is about others.
+    roster: u64,
 }
 
 /// One second of everything.
 struct Seen {
-    tenants: Vec<(Collected, RetrainingSeen)>,
+    /// By tenant; `None` where one has left.
+    tenants: Vec<Option<(Collected, RetrainingSeen)>>,
     inventory: Inventory,
 }
 
@@ -80,6 +86,7 @@ impl CoordinatorActor {
             looking: false,
             timer: None,
             policy: None,
+            roster: 0,
         }
     }
 
@@ -97,9 +104,11 @@ impl CoordinatorActor {
         self.pump(ctx);
         let look = look(self.parts.tenants.clone(), self.parts.migration.clone());
         let look = tokio::time::timeout(LOOK, look);
-        ctx.spawn(look.into_actor(self).map(|seen, actor, ctx| {
+        let roster = self.roster;
+        ctx.spawn(look.into_actor(self).map(move |seen, actor, ctx| {
             actor.looking = false;
             match seen {
+                Ok(Ok(_)) if actor.roster != roster => actor.look(ctx),
                 Ok(Ok(seen)) => actor.take_in(seen, ctx),
                 Ok(Err(error)) => tracing::warn!(%error, "an actor did not answer"),
                 Err(_) => tracing::warn!("the actors did not answer in time"),
@@ -120,11 +129,11 @@ impl CoordinatorActor {
             seen.inventory.items.iter().filter(|item| item.gpu == gpu.index).map(|item| item.state.clone()).collect()
         };
         let instances = self.parts.gpus.iter().map(on).collect();
-        let tenants = seen
-            .tenants
-            .iter()
-            .map(|(collected, retraining)| TenantTick { telemetry: collected.telemetry.clone(), retraining: retraining.status.clone() })
-            .collect();
+        let tick = |(collected, retraining): &(Collected, RetrainingSeen)| TenantTick {
+            telemetry: collected.telemetry.clone(),
+            retraining: retraining.status.clone(),
+        };
+        let tenants = seen.tenants.iter().map(|tenant| tenant.as_ref().map(tick).unwrap_or_default()).collect();
         Tick { tenants, instances }
     }
 
@@ -162,7 +171,7 @@ impl CoordinatorActor {
     }
 
     fn solve(&mut self, problem: Box<Problem>, previous: Option<Plan>, options: SolveOptions, ctx: &mut Context<Self>) {
-        let generation = options.generation;
+        let (generation, roster) = (options.generation, self.roster);
         let mut policy = self.policy.take().unwrap_or_else(|| self.fresh_policy());
         let solve = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
@@ -175,7 +184,8 @@ impl CoordinatorActor {
         ctx.spawn(solve.into_actor(self).map(move |joined, actor, ctx| {
             let failed = |error| (Err(format!("the solver panicked: {error}")), 0.0, None);
             let (result, solve_ms, policy) = joined.unwrap_or_else(failed);
-            actor.policy = policy;
+            // What it remembers is of the tenants of then.
+            actor.policy = policy.filter(|_| actor.roster == roster);
             actor.solved(generation, result, solve_ms, ctx);
         }));
     }
@@ -231,7 +241,7 @@ impl CoordinatorActor {
 
     fn start_window(&mut self, window: u64, ctx: &mut Context<Self>) {
         tracing::info!(window, "retraining window begins");
-        for actors in &self.parts.tenants {
+        for actors in self.parts.tenants.iter().flatten() {
             let send = actors.retraining.send(WindowStarted { window });
             ctx.spawn(send.into_actor(self).map(|result, _, _| {
                 if let Err(error) = result {
@@ -251,13 +261,17 @@ impl Actor for CoordinatorActor {
     }
 }
 
-async fn look(tenants: Vec<TenantActors>, migration: Addr<MigrationActor>) -> Result<Seen, MailboxError> {
+async fn look(tenants: Vec<Option<TenantActors>>, migration: Addr<MigrationActor>) -> Result<Seen, MailboxError> {
     // Sent to all before any is awaited.
-    let asked: Vec<_> = tenants.iter().map(|actors| (actors.tenant.send(Collect), actors.retraining.send(AskRetraining))).collect();
+    let ask = |actors: &TenantActors| (actors.tenant.send(Collect), actors.retraining.send(AskRetraining));
+    let asked: Vec<_> = tenants.iter().map(|actors| actors.as_ref().map(ask)).collect();
     let inventory = migration.send(AskInventory);
     let mut seen = Vec::with_capacity(asked.len());
-    for (tenant, retraining) in asked {
-        seen.push((tenant.await?, retraining.await?));
+    for asked in asked {
+        seen.push(match asked {
+            Some((tenant, retraining)) => Some((tenant.await?, retraining.await?)),
+            None => None,
+        });
     }
     Ok(Seen { tenants: seen, inventory: inventory.await? })
 }

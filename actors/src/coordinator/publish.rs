@@ -36,11 +36,12 @@ impl CoordinatorActor {
         let Some(seen) = &self.seen else { return Vec::new() };
         let capacity = self.machine.capacity_rps();
         let config = self.machine.config();
-        let view = |(index, (collected, retraining)): (usize, &(super::Collected, super::RetrainingSeen))| {
+        let view = |(index, seen): (usize, &Option<(super::Collected, super::RetrainingSeen)>)| {
+            let (collected, retraining) = seen.as_ref()?;
             let (totals, telemetry) = (&collected.totals, &collected.telemetry);
             let slo_attainment = meter::attainment(totals);
             let accuracy = collected.accuracy.map(|accuracy| accuracy.value);
-            TenantView {
+            Some(TenantView {
                 name: config.tenants[index].name.clone(),
                 model: self.parts.models[index].clone(),
                 version: collected.version,
@@ -69,16 +70,18 @@ impl CoordinatorActor {
                         core_s: result.core_s,
                     })
                     .collect(),
-            }
+            })
         };
-        seen.tenants.iter().enumerate().map(view).collect()
+        seen.tenants.iter().enumerate().filter_map(view).collect()
     }
 
     fn gpu_views(&self) -> Vec<GpuView> {
         let Some(seen) = &self.seen else { return Vec::new() };
         let names = &self.machine.config().tenants;
-        let serving =
-            |task: Option<Task>| task.and_then(|task| seen.tenants.get(task.tenant.index())).map_or(0, |(tenant, _)| tenant.version);
+        let serving = |task: Option<Task>| {
+            let tenant = task.and_then(|task| seen.tenants.get(task.tenant.index())?.as_ref());
+            tenant.map_or(0, |(tenant, _)| tenant.version)
+        };
         self.parts
             .gpus
             .iter()
@@ -135,7 +138,8 @@ impl CoordinatorActor {
 
     fn instance_metrics(&self) {
         let Some(seen) = &self.seen else { return };
-        for (index, tenant) in self.machine.config().tenants.iter().enumerate() {
+        let served = self.machine.config().tenants.iter().enumerate().filter(|(index, _)| self.machine.serves(*index));
+        for (index, tenant) in served {
             for kind in [TaskKind::Inference, TaskKind::Retraining] {
                 let of_task = seen
                     .inventory

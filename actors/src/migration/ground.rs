@@ -112,7 +112,7 @@ impl MigrationActor {
 
     /// A tenant learns that the worker on an instance is gone.
     pub(super) fn tell_lost(&self, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
-        let actors = self.tenant(task).clone();
+        let Some(actors) = self.tenant(task).cloned() else { return };
         let tell = async move {
             match task.kind {
                 TaskKind::Inference => actors.tenant.send(LaneLost { instance }).await,

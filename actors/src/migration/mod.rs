@@ -1,6 +1,7 @@
 //! Carries transitions out, and keeps a worker alive on every instance: the shell around a [`MigrationMachine`].
 
 mod ground;
+mod roster;
 mod step;
 mod watch;
 
@@ -11,7 +12,7 @@ use actix::prelude::*;
 use migrator_device::{Device, Gpu, Instance};
 use migrator_machine::migration::MigrationConfig;
 use migrator_machine::{MigrationMachine, MigrationReport, MigrationWish, Time};
-use migrator_solver::{InstanceId, InstanceState, Plan, Problem, Target, Task, TaskKind, Transition};
+use migrator_solver::{InstanceId, InstanceState, Plan, Problem, Target, Task, TaskKind, TenantId, Transition};
 use migrator_wire::client::WorkerHandle;
 use tokio::sync::oneshot;
 
@@ -20,6 +21,8 @@ use crate::launcher::{Launcher, Started};
 use crate::retraining::RetrainingActor;
 use crate::tenant::TenantActor;
 use ground::Ground;
+
+pub use roster::{Join, Leave};
 
 /// The actors of one tenant.
 #[derive(Clone, Debug)]
@@ -68,7 +71,10 @@ pub struct MigrationActor {
     machine: MigrationMachine,
     clock: Clock,
     launcher: Arc<Launcher>,
-    tenants: Vec<TenantActors>,
+    /// By tenant; `None` where one has left.
+    tenants: Vec<Option<TenantActors>>,
+    /// Tenants whose workers are being sent away, and who waits for that.
+    departing: BTreeMap<TenantId, Vec<oneshot::Sender<()>>>,
     /// In the order of [`Problem::gpus`].
     gpus: Vec<Gpu>,
     instances: BTreeMap<InstanceId, Instance>,
@@ -90,13 +96,14 @@ pub struct MigrationActor {
 
 impl MigrationActor {
     /// On an empty device.
-    pub fn new(config: MigrationConfig, clock: Clock, launcher: Arc<Launcher>, tenants: Vec<TenantActors>) -> MigrationActor {
+    pub fn new(config: MigrationConfig, clock: Clock, launcher: Arc<Launcher>, tenants: Vec<Option<TenantActors>>) -> MigrationActor {
         MigrationActor {
             machine: MigrationMachine::new(config),
             clock,
             gpus: launcher.device.gpus(),
             launcher,
             tenants,
+            departing: BTreeMap::new(),
             instances: BTreeMap::new(),
             bound: BTreeMap::new(),
             staged: BTreeMap::new(),
@@ -155,6 +162,7 @@ impl MigrationActor {
             let _ = reply.send(report);
         }
         self.look_if_stale(ctx);
+        self.send_away(ctx);
     }
 
     fn unstage(&mut self, target: Target, task: Task) {
@@ -165,8 +173,9 @@ impl MigrationActor {
         }
     }
 
-    fn tenant(&self, task: Task) -> &TenantActors {
-        &self.tenants[task.tenant.index()]
+    /// Who a task is of; `None` when it has left.
+    fn tenant(&self, task: Task) -> Option<&TenantActors> {
+        self.tenants.get(task.tenant.index())?.as_ref()
     }
 }
 

@@ -10,7 +10,7 @@ use migrator_solver::{InstanceId, SiteKey, Step, Target, Task, TaskKind};
 use migrator_wire::client::WorkerHandle;
 use tokio::sync::oneshot;
 
-use super::{Bound, BoundState, MigrationActor};
+use super::{Bound, BoundState, MigrationActor, TenantActors};
 use crate::launcher::{LaunchError, RELEASE, Started};
 use crate::retraining::{Placed, TakeAway};
 use crate::tenant::{DrainLane, LaneUp};
@@ -109,21 +109,23 @@ impl MigrationActor {
         if let Some(bound) = self.bound.get_mut(&instance) {
             bound.state = BoundState::Draining;
         }
+        // One that has left holds nothing any more.
+        let Some(actors) = self.tenant(task).cloned() else { return self.done(id, Ok(StepOk::default()), ctx) };
         match task.kind {
             TaskKind::Inference => {
-                let drain = self.tenant(task).tenant.send(DrainLane { instance });
+                let drain = actors.tenant.send(DrainLane { instance });
                 self.then(id, drain, |_, result, _| result.map(|()| StepOk::default()).map_err(failed), ctx);
             }
-            TaskKind::Retraining => self.drain_retraining(id, instance, task, ctx),
+            TaskKind::Retraining => self.drain_retraining(id, instance, &actors, ctx),
         }
     }
 
     /// Where the device can take a running process off its instance, the last step and the checkpoint are done outside: on a small
     /// instance they take seconds, in which its heir would wait.
-    fn drain_retraining(&mut self, id: usize, instance: InstanceId, task: Task, ctx: &mut Context<Self>) {
+    fn drain_retraining(&mut self, id: usize, instance: InstanceId, actors: &TenantActors, ctx: &mut Context<Self>) {
         let device = Arc::clone(&self.launcher.device);
         let pid = self.bound.get(&instance).map(|bound| bound.handle.pid());
-        let taken = self.tenant(task).retraining.send(TakeAway { instance });
+        let taken = actors.retraining.send(TakeAway { instance });
         let drain = async move {
             match pid {
                 Some(pid) if off_instance(device, pid).await => {}
@@ -232,10 +234,10 @@ impl MigrationActor {
         task: Task,
     ) -> Result<impl Future<Output = Result<(), MailboxError>> + use<>, StepError> {
         let share = self.instances.get(&instance).ok_or_else(|| failed("its instance does not exist"))?.share;
+        let actors = self.tenant(task).cloned().ok_or_else(|| failed("its tenant has left"))?;
         let bound = self.bound.get_mut(&instance).filter(|bound| bound.task == task).ok_or_else(|| failed("its worker is gone"))?;
         bound.state = BoundState::Serving;
         let (handle, version) = (bound.handle.clone(), bound.version);
-        let actors = self.tenant(task).clone();
         Ok(async move {
             match task.kind {
                 TaskKind::Inference => actors.tenant.send(LaneUp { instance, share, handle, version: version.unwrap_or(0) }).await,

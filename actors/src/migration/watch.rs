@@ -32,7 +32,7 @@ impl MigrationActor {
         if let Some(bound) = self.bound.get_mut(&instance) {
             bound.state = BoundState::Lost;
         }
-        crate::meter::restarted(&self.launcher.tenants[task.tenant.index()].tenant);
+        crate::meter::restarted(&self.launcher.model(task.tenant).tenant);
         self.tell_lost(instance, task, ctx);
         self.machine.instance_lost(self.now(), instance);
         // What is on its way out needs no new worker.

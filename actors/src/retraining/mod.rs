@@ -3,6 +3,7 @@
 mod export;
 mod profile;
 mod resume;
+mod roster;
 mod run;
 mod service;
 
@@ -26,6 +27,7 @@ use crate::message::SampleStore;
 use crate::tenant::TenantActor;
 
 pub use export::ExportSpec;
+pub use roster::{Leave, Retune};
 use run::Run;
 
 /// What a [`RetrainingActor`] is made of.

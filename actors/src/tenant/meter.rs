@@ -25,6 +25,8 @@ pub(super) struct Meter {
     service_ratio: Gauge,
     mean_batch: Gauge,
     version: Gauge,
+    hedges: Counter,
+    hedges_won: Counter,
 }
 
 impl Meter {
@@ -51,6 +53,8 @@ impl Meter {
             service_ratio: series("migrator_service_time_ratio"),
             mean_batch: series("migrator_batch_rows_mean"),
             version: series("migrator_model_version"),
+            hedges: counter!("migrator_hedges_total", "tenant" => tenant.to_owned()),
+            hedges_won: counter!("migrator_hedges_won_total", "tenant" => tenant.to_owned()),
         }
     }
 
@@ -70,6 +74,8 @@ impl Meter {
     }
 
     pub fn second(&self, second: &Telemetry, totals: &Totals, accuracy: Option<Accuracy>) {
+        self.hedges.absolute(totals.hedged);
+        self.hedges_won.absolute(totals.hedges_won);
         self.queue_depth.set(second.queue_depth as f64);
         self.arrival_rps.set(second.arrivals as f64 / second.seconds.max(0.1));
         self.service_ratio.set(second.service_ratio);

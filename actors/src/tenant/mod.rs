@@ -301,6 +301,22 @@ impl Handler<Close> for TenantActor {
     }
 }
 
+/// Is served no longer: what waits and what still comes is shed, then the actor stops.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Leave;
+
+impl Handler<Leave> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        self.machine.close(self.clock.now());
+        self.pump(ctx);
+        tracing::info!(tenant = %self.name, "served no longer");
+        ctx.stop();
+    }
+}
+
 /// What the version in service made of labelled samples since it is, and how a canary does.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Seen")]

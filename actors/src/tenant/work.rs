@@ -11,6 +11,7 @@ use migrator_models::row;
 use migrator_solver::InstanceId;
 use migrator_wire::client::CallError;
 use migrator_wire::message::{FromWorker, ToWorker};
+use migrator_wire::monotonic_us;
 use tokio::sync::oneshot;
 
 use super::TenantActor;
@@ -44,6 +45,11 @@ pub(super) struct Computed {
     pub compute: Duration,
 }
 
+/// How long ago a computation ended; nothing where that is not known.
+fn way_back(ended_us: u64) -> Duration {
+    if ended_us == 0 { Duration::ZERO } else { Duration::from_micros(monotonic_us().saturating_sub(ended_us)) }
+}
+
 /// A batch on its way.
 #[derive(Clone, Copy)]
 struct Sent {
@@ -69,10 +75,11 @@ impl TenantActor {
         let at = self.clock.now();
         let (requests, waited) = match work {
             Work::Requests => self.waited(batch, at),
-            Work::Evaluation(_) => (0, Duration::ZERO),
+            // Whichever of the two comes back first: the first counts for both.
+            Work::Evaluation(_) | Work::Again(_) => (0, Duration::ZERO),
         };
         let (payload, inputs) = match work {
-            Work::Requests => self.payload_of_requests(batch),
+            Work::Requests | Work::Again(_) => self.payload_of_requests(batch),
             Work::Evaluation(eval) => self.payload_of_evaluation(eval),
         };
         let message = ToWorker::Infer { key, rows, inputs };
@@ -114,9 +121,9 @@ impl TenantActor {
         let now = self.clock.now();
         let Sent { lane, batch, .. } = sent;
         match result {
-            Ok((FromWorker::Inferred { compute_us, .. }, output)) => {
+            Ok((FromWorker::Inferred { compute_us, ended_us, .. }, output)) => {
                 let compute = Duration::from_micros(u64::from(compute_us));
-                self.count(&sent, now, compute);
+                self.count(&sent, now, compute, way_back(ended_us));
                 self.look_for_drift(&sent, &output);
                 self.outputs.insert(batch, Computed { version: sent.version, output, sent: sent.at, compute });
                 self.machine.finished(now, batch, compute);
@@ -141,11 +148,13 @@ impl TenantActor {
     }
 
     /// Evaluations are no requests and are not counted.
-    fn count(&self, sent: &Sent, now: Time, computed: Duration) {
+    fn count(&self, sent: &Sent, now: Time, computed: Duration, way_back: Duration) {
         if sent.requests > 0 {
-            let carried = now.since(sent.at).saturating_sub(computed);
+            let ways = now.since(sent.at).saturating_sub(computed);
+            let returned = way_back.min(ways);
             let Sent { requests, rows, waited, .. } = *sent;
-            self.flags.statistics.batch(Batch { requests, rows, waited, carried, computed, at_ms: self.clock.unix_ms() });
+            let batch = Batch { requests, rows, waited, carried: ways - returned, returned, computed, at_ms: self.clock.unix_ms() };
+            self.flags.statistics.batch(batch);
         }
     }
 

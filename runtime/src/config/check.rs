@@ -23,6 +23,11 @@ pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErr
 }
 
 fn keys(config: &Config, found: &mut Vec<(String, String)>) {
+    if let Some(otlp) = &config.server.otlp
+        && !otlp.endpoint.starts_with("http://")
+    {
+        found.push(("server.otlp.endpoint".to_owned(), "must begin with http://: spans are sent without TLS".to_owned()));
+    }
     for (index, key) in config.server.keys.iter().enumerate() {
         let at = format!("server.keys[{index}]");
         if key::parse_hash(&key.sha256).is_none() {

@@ -23,11 +23,21 @@ pub struct Explanation {
     pub problems: Vec<String>,
 }
 
+/// Writing into a `String` cannot fail.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => {{
+        let _ = writeln!($out, $($arg)*);
+    }};
+}
+
 /// Explains a configuration for a host of this many cores; looks into the store and the samples, and changes neither.
 pub fn explain(config: &Config, host_cores: f64) -> Explanation {
     let mut explanation = Explanation::default();
     let text = &mut explanation.text;
     server(text, config);
+    for warning in warnings(config) {
+        line!(text, "  beware: {warning}");
+    }
     device(text, &config.device, host_cores, &mut explanation.problems);
     planner(text, &config.planner);
     retraining(text, &config.retraining);
@@ -39,11 +49,24 @@ pub fn explain(config: &Config, host_cores: f64) -> Explanation {
     explanation
 }
 
-/// Writing into a `String` cannot fail.
-macro_rules! line {
-    ($out:expr, $($arg:tt)*) => {{
-        let _ = writeln!($out, $($arg)*);
-    }};
+/// What an operator may have overlooked; one line each.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let server = &config.server;
+    let inside = server.host == "localhost" || server.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let (keys, tls) = (!server.keys.is_empty() || server.jwt.is_some(), server.tls.is_some());
+    let mut found = Vec::new();
+    match (inside, keys, tls) {
+        (true, ..) | (false, true, true) => {}
+        (false, false, _) => found.push(format!(
+            "server.host = {:?} is open to others and there are neither server.keys nor server.jwt: whoever reaches it may do everything",
+            server.host
+        )),
+        (false, true, false) => found.push(format!(
+            "server.host = {:?} is open to others and there is no server.tls: keys and tokens can be read on the way",
+            server.host
+        )),
+    }
+    found
 }
 
 fn server(out: &mut String, config: &Config) {

@@ -8,22 +8,22 @@ pub mod device;
 mod explain;
 pub(crate) mod key;
 mod schema;
+mod server;
 pub(crate) mod source;
 mod tenant;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use migrator_models::TrainSpec;
 use migrator_solver::PolicyName;
 use migrator_solver::forecast::ForecastName;
 use serde::{Deserialize, Serialize};
 
-use crate::http::key::Scope;
-
 pub use device::{Compute, DeviceConfig, DeviceKind, Enforcement};
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, explain, warnings};
+pub use server::{JwtAlgorithm, JwtConfig, KeyConfig, OtlpConfig, ServerConfig, TlsConfig};
 pub use source::{ConfigError, ConfigErrors};
 pub use tenant::{Effort, GoldenConfig, LabelsConfig, RetrainingOverride, TenantConfig};
 
@@ -45,66 +45,6 @@ pub struct Config {
     pub retraining: RetrainingConfig,
     /// The tenants; their index here is their `TenantId`.
     pub tenants: Vec<TenantConfig>,
-}
-
-/// `[server]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Address to listen on.
-    pub host: String,
-    /// Port of the inference protocol; 0 = a free one.
-    pub http_port: u16,
-    /// Port of `/metrics`; 0 = a free one.
-    pub metrics_port: u16,
-    /// Port of the inference protocol over gRPC; 0 = a free one.
-    pub grpc_port: u16,
-    /// Port of what only administrators may do; 0 = a free one, none = it is at `http_port` too.
-    pub admin_port: Option<u16>,
-    /// Largest request body, MiB.
-    pub max_body_mib: u32,
-    /// Most connections over HTTP at once.
-    pub max_connections: u32,
-    /// Seconds that a connection over HTTP may be idle between requests.
-    pub idle_s: f64,
-    /// Seconds between a signal to stop and draining, in which the server says that it is not ready and goes on answering.
-    pub leave_s: f64,
-    /// Whether every answer leaves a line in the log.
-    pub access_log: bool,
-    /// TLS on all ports but that of the metrics.
-    pub tls: Option<TlsConfig>,
-    /// Who may ask for what; without any, everybody for everything.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keys: Vec<KeyConfig>,
-    /// Seconds that requests in flight get after a signal to stop.
-    pub drain_s: f64,
-    /// Folder of the model store, the samples and the checkpoints.
-    pub state_dir: PathBuf,
-}
-
-/// `[server.tls]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// File of the certificate and those that vouch for it, PEM.
-    pub certificate: PathBuf,
-    /// File of its private key, PEM.
-    pub key: PathBuf,
-}
-
-/// `[[server.keys]]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyConfig {
-    /// Its name, for the log.
-    pub name: String,
-    /// SHA-256 of the key, 64 hexadecimal digits.
-    pub sha256: String,
-    /// Whom it is for; empty = every tenant.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tenants: Vec<String>,
-    /// What it is for.
-    pub scopes: Vec<Scope>,
 }
 
 /// `[planner]`.
@@ -171,27 +111,6 @@ pub struct RetrainingConfig {
     pub stored_mib: Option<u32>,
     /// Longest that a sample is kept, days; none = any age.
     pub stored_days: Option<f64>,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        ServerConfig {
-            host: "127.0.0.1".to_owned(),
-            http_port: 8000,
-            metrics_port: 8002,
-            grpc_port: 8001,
-            admin_port: None,
-            max_body_mib: 64,
-            max_connections: 16_384,
-            idle_s: 75.0,
-            leave_s: 0.0,
-            access_log: false,
-            tls: None,
-            keys: Vec::new(),
-            drain_s: 10.0,
-            state_dir: PathBuf::from("state"),
-        }
-    }
 }
 
 impl Default for PlannerConfig {
@@ -286,22 +205,5 @@ impl Config {
             [] => migrator_machine::retraining::usual(&tenant.train),
             own => own.iter().map(|effort| effort.of(&tenant.train)).collect(),
         }
-    }
-}
-
-impl ServerConfig {
-    /// File that remembers which instances on NVIDIA's GPUs are ours.
-    pub fn instances_file(&self) -> PathBuf {
-        self.state_dir.join("instances.json")
-    }
-
-    /// Folder of the model store.
-    pub fn models_dir(&self) -> PathBuf {
-        self.state_dir.join("models")
-    }
-
-    /// File of the labelled samples.
-    pub fn samples_file(&self) -> PathBuf {
-        self.state_dir.join("samples.sqlite")
     }
 }

@@ -23,12 +23,24 @@ static SERVER: &[Key] = &[
     may("leave_s", Num(0.0, 600.0)),
     may("access_log", Bool),
     may("tls", Kind::Table(TLS)),
+    may("otlp", Kind::Table(OTLP)),
+    may("jwt", Kind::Table(JWT)),
     may("keys", Tables(KEY)),
     may("drain_s", Num(0.0, 600.0)),
     may("state_dir", Text),
 ];
 
 static TLS: &[Key] = &[must("certificate", Text), must("key", Text)];
+
+static OTLP: &[Key] = &[must("endpoint", Text), may("share", Num(0.0, 1.0)), may("queue", Int(512, 1_000_000))];
+
+static JWT: &[Key] = &[
+    must("algorithm", Choice(&["HS256", "RS256", "ES256", "EdDSA"])),
+    must("key", Text),
+    may("issuer", Text),
+    may("audience", Text),
+    may("leeway_s", Num(0.0, 3600.0)),
+];
 
 static KEY: &[Key] = &[
     must("name", Kind::Name),
@@ -109,6 +121,7 @@ static TENANT: &[Key] = &[
     may("rate_rps", Num(0.001, 1e6)),
     may("burst", Int(1, 1_000_000)),
     may("concurrency", Int(1, 1_000_000)),
+    may("hedge", Num(0.0, 0.2)),
     may("labels", Kind::Table(LABELS)),
     may("golden", Kind::Table(GOLDEN)),
     may("retraining", Kind::Table(OVERRIDE)),

@@ -96,6 +96,9 @@ pub struct TenantConfig {
     /// Most requests without an answer.
     #[serde(default)]
     pub concurrency: Option<u32>,
+    /// Share of its batches that may be sent to another instance once more when one is slow with them.
+    #[serde(default)]
+    pub hedge: f64,
     /// Labels that come after their requests, by the requests' ids; none = they are not taken.
     #[serde(default)]
     pub labels: Option<LabelsConfig>,

@@ -59,7 +59,7 @@ const APPENDED: &[(&str, &str)] = &[
     ("queue = \"many\"", "c.toml:6: tenants[0].queue = \"many\": must be an integer from 1 to 1000000"),
     (
         "queu = 3",
-        "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, patience_ms, rate_rps, burst, concurrency, labels, golden, retraining, model, train",
+        "c.toml:6: tenants[0].queu: unknown key; did you mean queue? allowed here: name, slo_ms, weight, floor_rps, queue, patience_ms, rate_rps, burst, concurrency, hedge, labels, golden, retraining, model, train",
     ),
     ("[tenants.train]\nepochs = 0", "c.toml:7: tenants[0].train.epochs = 0: must be an integer from 1 to 10000"),
     ("[device]\nkind = \"gpu\"", "c.toml:7: device.kind = \"gpu\": must be \"cpu\" or \"nvidia\""),
@@ -188,4 +188,18 @@ fn a_configuration_is_explained_in_words() {
     assert_eq!(explain(&config, 4.0).problems, ["device.reserved_cores = 4: this host has 4 cores, which leaves none"]);
     std::fs::write(config.server.samples_file(), "not a database").unwrap();
     assert!(explain(&config, 8.0).problems[0].contains("is corrupt"));
+}
+
+#[test]
+fn an_open_door_is_warned_of() {
+    let key = format!("keys = [{{ name = \"k\", sha256 = \"{}\", scopes = [\"admin\"] }}]\n", "0f".repeat(32));
+    let warned = |server: &str| warnings(&accepted(&format!("[server]\n{server}\n{TENANT}")));
+    for inside in ["", "host = \"::1\"", "host = \"127.0.0.9\"", "host = \"localhost\""] {
+        assert_eq!(warned(inside), [""; 0], "{inside}");
+    }
+    assert!(warned("host = \"0.0.0.0\"")[0].contains("whoever reaches it may do everything"));
+    assert!(warned(&format!("host = \"0.0.0.0\"\n{key}"))[0].contains("can be read on the way"));
+    let tls = "tls = { certificate = \"c\", key = \"k\" }\n";
+    assert_eq!(warned(&format!("host = \"0.0.0.0\"\n{key}{tls}")), [""; 0]);
+    assert_eq!(warned(&format!("host = \"0.0.0.0\"\njwt = {{ algorithm = \"HS256\", key = \"k\" }}\n{tls}")), [""; 0]);
 }

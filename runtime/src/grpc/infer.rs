@@ -1,5 +1,7 @@
 //! `ModelInfer`: from the message to the tenant and back.
 
+use std::sync::OnceLock;
+
 use migrator_actors::message::Inferred;
 use migrator_models::{ModelSpec, TensorSpec};
 use migrator_protocol::infer_parameter::ParameterChoice;
@@ -22,12 +24,10 @@ pub(super) async fn infer(
 ) -> Result<ModelInferResponse, ApiError> {
     let version = Some(message.model_version.as_str()).filter(|version| !version.is_empty());
     let model = message.model_name.clone();
-    let (name, tenant) = state.version(&model, version)?;
-    let asked = Asked { state, name, tenant, arrived, traceparent };
+    let tenant = state.version(&model, version)?;
+    let asked = Asked { state, tenant: &tenant, arrived, traceparent, passed: OnceLock::new() };
     let answered = answer(&asked, message).await;
-    if let Err(error) = &answered {
-        asked.refused(error);
-    }
+    asked.over(answered.as_ref().err());
     answered
 }
 

@@ -3,6 +3,7 @@
 //! Knows tenants and settings as [`crate::http`] does, and nothing of actors, plans or devices. Read in the order [`start`], `service`,
 //! `infer`, `tensor`.
 
+mod bound;
 pub(crate) mod infer;
 mod service;
 mod tensor;
@@ -17,11 +18,10 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use futures::{Stream, StreamExt};
 use migrator_protocol::grpc_inference_service_server::GrpcInferenceServiceServer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataValue;
 use tonic::service::Routes;
@@ -29,6 +29,7 @@ use tonic::transport::Server;
 use tonic::{Code, Status};
 
 use crate::http::{ApiError, AppState};
+use bound::Counted;
 use service::Service;
 
 /// Requests of one connection that may be in work at once; more wait.
@@ -73,15 +74,14 @@ pub fn start(state: Arc<AppState>, host: &str, port: u16, tls: Option<rustls::Se
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("grpc").enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
     let max_body = state.limits.max_body;
-    let service = GrpcInferenceServiceServer::new(Service(state));
+    let service = GrpcInferenceServiceServer::new(Service(Arc::clone(&state)));
     let service = service.max_decoding_message_size(max_body).max_encoding_message_size(usize::MAX);
     let packed = [CompressionEncoding::Gzip, CompressionEncoding::Deflate];
     let service = packed.into_iter().fold(service, |service, how| service.accept_compressed(how).send_compressed(how));
     let guard = runtime.enter();
-    let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+    let incoming = bound::accepted(TcpListener::from_std(listener)?, state.limits.connections);
     drop(guard);
     let server = Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS)
         .http2_max_header_list_size(HEADERS)
         .http2_keepalive_interval(Some(ALIVE.0))
@@ -103,7 +103,10 @@ pub fn start(state: Arc<AppState>, host: &str, port: u16, tls: Option<rustls::Se
 }
 
 /// Connections after their handshakes, which wait for each other only beyond so many; those that fail are dropped.
-fn secured(incoming: TcpListenerStream, tls: rustls::ServerConfig) -> impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> {
+fn secured(
+    incoming: impl Stream<Item = std::io::Result<Counted>>,
+    tls: rustls::ServerConfig,
+) -> impl Stream<Item = std::io::Result<TlsStream<Counted>>> {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let handshakes = incoming.map(move |stream| {
         let acceptor = acceptor.clone();

@@ -34,11 +34,11 @@ impl Service {
     /// Whether the caller's key is for this; a model's name means its tenant.
     fn allow<T>(&self, request: &Request<T>, scope: Scope, model: Option<&str>) -> Result<(), Status> {
         let sent = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let tenant = model.map(|name| self.0.tenant(name).map_or(name, |(name, _)| name));
-        self.0.keys.load().check(sent, scope, tenant).map_err(status)
+        let tenant = model.map(|name| self.0.meant(name));
+        self.0.keys.load().check(sent, scope, tenant.as_deref()).map_err(status)
     }
 
-    fn model(&self, name: &str, version: &str) -> Result<(&str, &Tenant), Status> {
+    fn model(&self, name: &str, version: &str) -> Result<Arc<Tenant>, Status> {
         self.0.version(name, Some(version).filter(|version| !version.is_empty())).map_err(status)
     }
 }
@@ -71,7 +71,7 @@ impl GrpcInferenceService for Service {
     async fn model_metadata(&self, request: Request<ModelMetadataRequest>) -> Answer<ModelMetadataResponse> {
         self.allow(&request, Scope::Inference, Some(&request.get_ref().name))?;
         let ModelMetadataRequest { name, version } = request.into_inner();
-        let (_, tenant) = self.model(&name, &version)?;
+        let tenant = self.model(&name, &version)?;
         let tensor = |spec: &TensorSpec| TensorMetadata {
             name: spec.name.clone(),
             datatype: spec.datatype.name().to_owned(),
@@ -102,8 +102,8 @@ impl GrpcInferenceService for Service {
             async move {
                 let message = message?;
                 let id = message.id.clone();
-                let tenant = state.tenant(&message.model_name).map_or(message.model_name.as_str(), |(name, _)| name);
-                state.keys.load().check(sent.as_deref(), Scope::Inference, Some(tenant)).map_err(status)?;
+                let tenant = state.meant(&message.model_name);
+                state.keys.load().check(sent.as_deref(), Scope::Inference, Some(&tenant)).map_err(status)?;
                 Ok(match infer::infer(&state, arrived, None, message).await {
                     Ok(answer) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) },
                     // The id tells the client which of its requests this is about.
@@ -120,7 +120,7 @@ impl GrpcInferenceService for Service {
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answer<ModelConfigResponse> {
         self.allow(&request, Scope::Inference, Some(&request.get_ref().name))?;
         let ModelConfigRequest { name, version } = request.into_inner();
-        let (_, tenant) = self.model(&name, &version)?;
+        let tenant = self.model(&name, &version)?;
         let (spec, output) = (tenant.front.spec(), tenant.front.spec().output());
         let input = |spec: &TensorSpec| ModelInput {
             name: spec.name.clone(),
@@ -147,10 +147,10 @@ impl GrpcInferenceService for Service {
         self.allow(&request, scope, name)?;
         let ModelStatisticsRequest { name, version } = request.into_inner();
         let model_stats = if name.is_empty() {
-            self.0.tenants.iter().map(|(name, tenant)| statistics(name, tenant)).collect()
+            self.0.tenants.all().iter().map(|(name, tenant)| statistics(name, tenant)).collect()
         } else {
-            let (_, tenant) = self.model(&name, &version)?;
-            vec![statistics(&name, tenant)]
+            let tenant = self.model(&name, &version)?;
+            vec![statistics(&name, &tenant)]
         };
         Ok(Response::new(ModelStatisticsResponse { model_stats }))
     }
@@ -188,12 +188,12 @@ impl GrpcInferenceService for Service {
     async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Answer<TraceSettingResponse> {
         self.allow(&request, Scope::Admin, None)?;
         let TraceSettingRequest { settings, model_name } = request.into_inner();
-        let tenant = if model_name.is_empty() { None } else { Some(self.0.tenant(&model_name).map_err(status)?.0) };
+        let tenant = if model_name.is_empty() { None } else { Some(self.0.tenant(&model_name).map_err(status)?.name.clone()) };
         let changes: Changes = settings.into_iter().map(|(key, value)| (key, Some(value.value).filter(|v| !v.is_empty()))).collect();
         if !changes.is_empty() {
-            self.0.trace.change(tenant, &changes).map_err(|line| status(ApiError::bad_request(line)))?;
+            self.0.trace.change(tenant.as_deref(), &changes).map_err(|line| status(ApiError::bad_request(line)))?;
         }
-        let shown = self.0.trace.show(tenant).into_iter();
+        let shown = self.0.trace.show(tenant.as_deref()).into_iter();
         let settings = shown.map(|(key, value)| (key.to_owned(), trace_setting_response::SettingValue { value })).collect();
         Ok(Response::new(TraceSettingResponse { settings }))
     }
@@ -269,7 +269,7 @@ fn statistics(name: &str, tenant: &Tenant) -> ModelStatistics {
             queue: of(counts.waited),
             compute_input: of(counts.carried),
             compute_infer: of(counts.computed),
-            compute_output: of(Total::default()),
+            compute_output: of(counts.returned),
             cache_hit: of(Total::default()),
             cache_miss: of(Total::default()),
         }),
@@ -280,7 +280,7 @@ fn statistics(name: &str, tenant: &Tenant) -> ModelStatistics {
                 batch_size: u64::from(*rows),
                 compute_input: of(batch.carried),
                 compute_infer: of(batch.computed),
-                compute_output: of(Total::default()),
+                compute_output: of(batch.returned),
             })
             .collect(),
     }

@@ -1,12 +1,14 @@
 //! The server's own `/v1`: tenants, partition, plan, labelled samples; and the index of endpoints.
 
+use std::sync::Arc;
+
 use actix_web::http::header::{ACCEPT, ContentType};
 use actix_web::{HttpRequest, HttpResponse, web};
 use migrator_actors::message::AddSamples;
 use serde_json::json;
 
 use super::error::ApiError;
-use super::{AppState, batch, body, inference, sample, text};
+use super::{AppState, Tenant, batch, body, inference, sample, text};
 
 pub(super) async fn index() -> HttpResponse {
     HttpResponse::Ok().insert_header(ContentType::plaintext()).body(INDEX)
@@ -31,6 +33,8 @@ Open Inference Protocol v2; {name} is a tenant, or a model that one tenant only 
   GET, POST /v2/logging                           what is logged
 
 The same for machines: GET /openapi.json
+
+  POST /v1/reload                                 reads the configuration again, as SIGHUP does; tells what has changed
 
 Tenants
   GET  /v1/tenants                                requests, SLO attainment, accuracy, retraining of each
@@ -59,9 +63,10 @@ pub(super) async fn tenants(state: web::Data<AppState>, http: HttpRequest) -> Ht
 }
 
 pub(super) async fn tenant(state: web::Data<AppState>, http: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let name = tenant_name(&state, &http)?;
+    let tenant = named(&state, &http)?;
+    let name = &tenant.name;
     let view = state.view();
-    let found = view.tenants.iter().find(|t| t.name == name);
+    let found = view.tenants.iter().find(|t| t.name == *name);
     found.map(|t| HttpResponse::Ok().json(t)).ok_or_else(|| ApiError::not_found(format!("tenant {name:?} has not started yet")))
 }
 
@@ -78,8 +83,7 @@ pub(super) async fn partition(state: web::Data<AppState>, http: HttpRequest) -> 
 }
 
 pub(super) async fn samples(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
-    let name = tenant_name(&state, &http)?;
-    let (_, tenant) = state.tenant(name)?;
+    let tenant = named(&state, &http)?;
     let body = body::read(&http, payload, state.limits.max_body).await?;
     let (inputs, classes) = (&tenant.inputs, tenant.front.spec().classes);
     let samples = match inference::json_length(&http)? {
@@ -92,11 +96,10 @@ pub(super) async fn samples(state: web::Data<AppState>, http: HttpRequest, paylo
 }
 
 /// `{tenant}` must be a tenant's name here, never a model's.
-pub(super) fn tenant_name<'s>(state: &'s AppState, http: &HttpRequest) -> Result<&'s str, ApiError> {
+pub(super) fn named(state: &AppState, http: &HttpRequest) -> Result<Arc<Tenant>, ApiError> {
     let asked = http.match_info().get("tenant").unwrap_or_default();
-    let known = || super::list(state.tenants.keys());
-    let found = state.tenants.get_key_value(asked).map(|(name, _)| name.as_str());
-    found.ok_or_else(|| ApiError::not_found(format!("unknown tenant: {asked:?} is not among {}", known())))
+    let known = || super::list(state.tenants.all().keys());
+    state.tenants.get(asked).ok_or_else(|| ApiError::not_found(format!("unknown tenant: {asked:?} is not among {}", known())))
 }
 
 /// Whether a person asks: `?format=text`, or text/plain before JSON in `Accept`.

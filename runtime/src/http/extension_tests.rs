@@ -175,14 +175,15 @@ async fn raw_tensors_still_reach_the_tenant_as_they_are() {
 fn keyed() -> Front {
     use sha2::{Digest, Sha256};
 
-    use super::key::{Key, Keys, Scope};
+    use super::key::{Access, Key, Keys, Scope};
     let front = front();
     let key = |name: &str, tenants: &[&str], scopes: &[Scope]| {
         let tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();
         Key { name: name.to_owned(), sha256: Sha256::digest(name.as_bytes()).into(), tenants, scopes: scopes.to_vec() }
     };
     let own = key("own", &["a"], &[Scope::Inference]);
-    front.state.set_keys(Keys(vec![own, key("feeder", &[], &[Scope::Samples]), key("root", &[], &[Scope::Admin])]));
+    let keys = Keys(vec![own, key("feeder", &[], &[Scope::Samples]), key("root", &[], &[Scope::Admin])]);
+    front.state.set_access(Access { keys, tokens: None });
     front
 }
 

@@ -1,5 +1,6 @@
 //! `POST /v2/models/{name}/infer`, and what every way in has in common.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use actix_web::http::header::{CONTENT_ENCODING, ContentType, VARY};
@@ -12,6 +13,7 @@ use super::error::ApiError;
 use super::limit::Permit;
 use super::request::InferRequest;
 use super::response::Answer;
+use super::span::{Over, Passed};
 use super::trace::Stages;
 use super::{AppState, Tenant, body, model};
 
@@ -21,13 +23,13 @@ pub(super) const JSON_LENGTH: &str = "Inference-Header-Content-Length";
 /// A model that is asked, by whichever protocol.
 pub(crate) struct Asked<'s> {
     pub state: &'s AppState,
-    /// The tenant's name.
-    pub name: &'s str,
     pub tenant: &'s Tenant,
     /// When the request reached the server.
     pub arrived: Instant,
     /// The client's W3C trace.
     pub traceparent: Option<&'s str>,
+    /// Its stages, once it is answered, where spans are exported.
+    pub passed: OnceLock<Passed>,
 }
 
 impl Asked<'_> {
@@ -39,7 +41,11 @@ impl Asked<'_> {
         if self.state.draining() {
             return Err(ApiError::draining());
         }
-        if self.tenant.unloaded.load(Ordering::Relaxed) { Err(ApiError::unloaded(self.name)) } else { self.tenant.gate.enter(self.name) }
+        if self.tenant.unloaded.load(Ordering::Relaxed) {
+            Err(ApiError::unloaded(&self.tenant.name))
+        } else {
+            self.tenant.gate.enter(&self.tenant.name)
+        }
     }
 
     /// Has the tenant answer; takes the request's tensors.
@@ -49,7 +55,7 @@ impl Asked<'_> {
     pub async fn answer(&self, request: &mut InferRequest) -> Result<Inferred, ApiError> {
         let parsed = self.arrived.elapsed();
         let inputs = std::mem::take(&mut request.inputs);
-        let recent = self.tenant.recent.as_ref().zip(request.id.as_deref());
+        let recent = self.tenant.recent.get().zip(request.id.as_deref());
         // The buffers themselves are not copied here.
         let labelled_later = recent.map(|(recent, id)| (recent, id, inputs.clone()));
         let priority = u32::try_from(request.priority).unwrap_or(u32::MAX);
@@ -58,9 +64,13 @@ impl Asked<'_> {
         if let Some((recent, id, inputs)) = labelled_later {
             self.tenant.remember(recent, id, &inputs, request.rows, &inferred);
         }
-        if self.state.trace.due(self.name) {
+        if self.state.spans.is_some() {
+            let Inferred { version, waited, computed, .. } = inferred;
+            let _ = self.passed.set(Passed { parsed, waited, computed, answered: self.arrived.elapsed(), version });
+        }
+        if self.state.trace.due(&self.tenant.name) {
             let stages = Stages {
-                tenant: self.name,
+                tenant: &self.tenant.name,
                 id: request.id.as_deref(),
                 traceparent: self.traceparent,
                 version: inferred.version,
@@ -74,10 +84,15 @@ impl Asked<'_> {
         Ok(inferred)
     }
 
-    /// Counts a refusal that never reached the tenant.
-    pub fn refused(&self, error: &ApiError) {
+    /// It is over: its spans are made, and a refusal that never reached the tenant is counted.
+    pub fn over(&self, error: Option<&ApiError>) {
+        if let Some(spans) = &self.state.spans {
+            let over = Over { tenant: &self.tenant.name, took: self.arrived.elapsed(), passed: self.passed.get(), error };
+            spans.over(self.traceparent, &over);
+        }
+        let Some(error) = error else { return };
         if error.status.is_client_error() && error.retry_after.is_none() {
-            let (tenant, code) = (self.name.to_owned(), error.status.as_u16().to_string());
+            let (tenant, code) = (self.tenant.name.clone(), error.status.as_u16().to_string());
             metrics::counter!("migrator_bad_requests_total", "tenant" => tenant, "code" => code).increment(1);
         }
     }
@@ -85,13 +100,11 @@ impl Asked<'_> {
 
 pub(super) async fn infer(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let arrived = Instant::now();
-    let (name, tenant) = model::addressed(&state, &http)?;
+    let tenant = model::addressed(&state, &http)?;
     let traceparent = http.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let asked = Asked { state: &state, name, tenant, arrived, traceparent };
+    let asked = Asked { state: &state, tenant: &tenant, arrived, traceparent, passed: OnceLock::new() };
     let answered = answer(&asked, &http, payload).await;
-    if let Err(error) = &answered {
-        asked.refused(error);
-    }
+    asked.over(answered.as_ref().err());
     answered
 }
 

@@ -1,13 +1,14 @@
-//! Who may ask for what: API keys, of which only hashes are known here.
+//! Who may ask for what: API keys, of which only hashes are known here, and signed tokens.
 //!
-//! Without any key everybody may do everything, which is for the loopback interface. A key is sent as `Authorization: Bearer KEY`. Keys are
-//! random and long, so that one round of SHA-256 is enough: there is nothing to guess.
+//! Without any of them everybody may do everything, which is for the loopback interface. A key or a token is sent as `Authorization: Bearer
+//! KEY`. Keys are random and long, so that one round of SHA-256 is enough: there is nothing to guess.
 
 use actix_web::http::StatusCode;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
+use super::token::Tokens;
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -19,6 +20,72 @@ pub enum Scope {
     Samples,
     /// Everything, of all tenants.
     Admin,
+}
+
+impl Scope {
+    /// As a token would have to say it.
+    pub(super) fn asked(self, tenant: Option<&str>) -> String {
+        match (self, tenant) {
+            (Scope::Admin, _) => "admin".to_owned(),
+            (Scope::Inference, None) => "inference".to_owned(),
+            (Scope::Samples, None) => "samples".to_owned(),
+            (Scope::Inference, Some(tenant)) => format!("inference:{tenant}"),
+            (Scope::Samples, Some(tenant)) => format!("samples:{tenant}"),
+        }
+    }
+}
+
+/// One scope of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    /// What it is for.
+    pub scope: Scope,
+    /// Whom it is for; `None` = every tenant.
+    pub tenant: Option<String>,
+}
+
+impl Grant {
+    /// Whether it is for this.
+    pub fn allows(&self, scope: Scope, tenant: Option<&str>) -> bool {
+        let own = || self.tenant.as_deref().is_none_or(|own| tenant.is_none_or(|tenant| tenant == own));
+        self.scope == Scope::Admin || self.scope == scope && own()
+    }
+}
+
+/// Keys and tokens.
+#[derive(Default)]
+pub struct Access {
+    /// The keys in force.
+    pub keys: Keys,
+    /// Who verifies tokens, where there are any.
+    pub tokens: Option<Tokens>,
+}
+
+impl Access {
+    /// Whether everybody may do everything.
+    pub fn open(&self) -> bool {
+        self.keys.0.is_empty() && self.tokens.is_none()
+    }
+
+    /// Checks what a request says of itself (its header `Authorization`); `tenant` = whom it is about, if anybody.
+    ///
+    /// # Errors
+    /// 401 without a known key or a good token, 403 with one that is not for this.
+    pub fn check(&self, authorization: Option<&str>, scope: Scope, tenant: Option<&str>) -> Result<(), ApiError> {
+        if self.open() {
+            return Ok(());
+        }
+        let sent = authorization.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let sent = sent.map(|(_, sent)| sent.trim()).ok_or_else(unknown)?;
+        match &self.tokens {
+            Some(tokens) if Tokens::looks_like_one(sent) => tokens.check(sent, scope, tenant),
+            _ => self.keys.check(sent, scope, tenant),
+        }
+    }
+}
+
+fn unknown() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "a key is needed: Authorization: Bearer KEY")
 }
 
 /// A key that is known.
@@ -39,20 +106,8 @@ pub struct Key {
 pub struct Keys(pub Vec<Key>);
 
 impl Keys {
-    /// Checks what a request says of itself (its header `Authorization`); `tenant` = whom it is about, if anybody.
-    ///
-    /// # Errors
-    /// 401 without a known key, 403 with one that is not for this.
-    pub fn check(&self, authorization: Option<&str>, scope: Scope, tenant: Option<&str>) -> Result<(), ApiError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let unknown = || ApiError::new(StatusCode::UNAUTHORIZED, "a key is needed: Authorization: Bearer KEY");
-        let (scheme, sent) = authorization.and_then(|value| value.split_once(' ')).ok_or_else(unknown)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(unknown());
-        }
-        let hash: [u8; 32] = Sha256::digest(sent.trim().as_bytes()).into();
+    fn check(&self, sent: &str, scope: Scope, tenant: Option<&str>) -> Result<(), ApiError> {
+        let hash: [u8; 32] = Sha256::digest(sent.as_bytes()).into();
         // All are compared, so that the time taken tells nothing of which comes near.
         let known = self.0.iter().fold(None, |found, key| if bool::from(key.sha256.ct_eq(&hash)) { Some(key) } else { found });
         known.ok_or_else(unknown)?.allows(scope, tenant)
@@ -94,9 +149,13 @@ mod tests {
         Key { name: name.to_owned(), sha256: Sha256::digest(secret.as_bytes()).into(), tenants, scopes: scopes.to_vec() }
     }
 
+    fn access(keys: Vec<Key>) -> Access {
+        Access { keys: Keys(keys), tokens: None }
+    }
+
     #[test]
     fn a_key_opens_what_it_is_for_and_nothing_else() {
-        let keys = Keys(vec![key("a's", "secret-a", &["a"], &[Scope::Inference]), key("root", "secret-r", &[], &[Scope::Admin])]);
+        let keys = access(vec![key("a's", "secret-a", &["a"], &[Scope::Inference]), key("root", "secret-r", &[], &[Scope::Admin])]);
         let check = |sent: Option<&str>, scope, tenant| keys.check(sent, scope, tenant).map_err(|e| e.status.as_u16());
         assert_eq!(check(Some("Bearer secret-a"), Scope::Inference, Some("a")), Ok(()));
         assert_eq!(check(Some("bearer secret-a"), Scope::Inference, None), Ok(()));
@@ -111,7 +170,7 @@ mod tests {
 
     #[test]
     fn without_keys_everything_is_open() {
-        assert_eq!(Keys::default().check(None, Scope::Admin, None), Ok(()));
+        assert_eq!(Access::default().check(None, Scope::Admin, None), Ok(()));
     }
 
     #[test]

@@ -75,10 +75,10 @@ impl Tenant {
 
 /// Labels requests. All classes must be right; what becomes of each label is told one by one.
 pub(super) async fn labels(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
-    let name = admin::tenant_name(&state, &http)?;
-    let (_, tenant) = state.tenant(name)?;
+    let tenant = admin::named(&state, &http)?;
+    let name = &tenant.name;
     let body = body::read(&http, payload, state.limits.max_body).await?;
-    let Some(recent) = &tenant.recent else {
+    let Some(recent) = tenant.recent.get() else {
         let message = format!("tenant {name:?} takes no labels by request id: it needs [tenants.labels] in the configuration");
         return Err(ApiError::bad_request(message));
     };
@@ -86,11 +86,11 @@ pub(super) async fn labels(state: web::Data<AppState>, http: HttpRequest, payloa
     check(&labels, tenant.front.spec().classes).map_err(ApiError::bad_request)?;
     let mut found = Lookup::default();
     for (index, given) in labels.into_iter().enumerate() {
-        found.look(tenant, recent, index, given);
+        found.look(&tenant, recent, index, given);
     }
     let Lookup { taken, labels, refused } = found;
     for refused in &refused {
-        counter!(LABELS, "tenant" => name.to_owned(), "result" => refused.result).increment(1);
+        counter!(LABELS, "tenant" => name.clone(), "result" => refused.result).increment(1);
     }
     let accepted = taken.len();
     if !labels.is_empty()
@@ -99,7 +99,7 @@ pub(super) async fn labels(state: web::Data<AppState>, http: HttpRequest, payloa
         taken.into_iter().for_each(|taken| recent.give_back(taken));
         return Err(error.into());
     }
-    counter!(LABELS, "tenant" => name.to_owned(), "result" => "accepted").increment(accepted as u64);
+    counter!(LABELS, "tenant" => name.clone(), "result" => "accepted").increment(accepted as u64);
     Ok(HttpResponse::Ok().json(json!({ "accepted": accepted, "refused": refused })))
 }
 

@@ -1,13 +1,14 @@
 //! What a tenant may ask of the front at once and per second: beyond it 429, whatever capacity there is.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use arc_swap::ArcSwapOption;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, RateLimiter};
+use tokio::sync::Notify;
 
 use super::error::ApiError;
 
@@ -29,15 +30,20 @@ pub(crate) struct Gate {
     /// 0 = no bound.
     most: AtomicU32,
     within: AtomicU32,
+    /// Told whenever nothing is within.
+    empty: Notify,
+    closed: AtomicBool,
 }
 
 /// A request that was let in; dropped when it is answered or given up.
 #[derive(Debug)]
-pub(crate) struct Permit<'g>(&'g AtomicU32);
+pub(crate) struct Permit<'g>(&'g Gate);
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.0.within.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.empty.notify_waiters();
+        }
     }
 }
 
@@ -48,13 +54,29 @@ impl Gate {
         self.most.store(quota.concurrency.unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Lets nothing in any more; resolves when nothing is within.
+    pub async fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        loop {
+            let empty = self.empty.notified();
+            if self.within.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            empty.await;
+        }
+    }
+
     /// Lets a request in.
     ///
     /// # Errors
-    /// 429 with when to try again.
+    /// 429 with when to try again; 404 once it is closed.
     pub fn enter(&self, tenant: &str) -> Result<Permit<'_>, ApiError> {
-        let within = self.within.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit(&self.within);
+        let within = self.within.fetch_add(1, Ordering::SeqCst);
+        let permit = Permit(self);
+        // Looked at after it is counted, so that whoever closes the gate waits for it or it is refused.
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(ApiError::not_found(format!("tenant {tenant:?} is served no longer")));
+        }
         let most = self.most.load(Ordering::Relaxed);
         if most > 0 && within >= most {
             return Err(refused(tenant, "concurrency", Duration::from_secs(1), format!("{most} requests are in work already")));
@@ -99,6 +121,19 @@ mod tests {
         assert_eq!((refused.status.as_u16(), refused.retry_after), (429, Some(Duration::from_secs(1))));
         drop(first);
         assert!(gate.enter("a").is_ok(), "a refusal holds no place");
+    }
+
+    #[tokio::test]
+    async fn a_closed_gate_waits_for_those_within_and_lets_nobody_in() {
+        let gate = Gate::default();
+        let within = gate.enter("a").unwrap();
+        let closing = gate.close();
+        futures::pin_mut!(closing);
+        assert!(futures::poll!(&mut closing).is_pending());
+        assert_eq!(gate.enter("a").unwrap_err().status.as_u16(), 404);
+        assert!(futures::poll!(&mut closing).is_pending());
+        drop(within);
+        closing.await;
     }
 
     #[test]

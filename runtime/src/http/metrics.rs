@@ -1,5 +1,6 @@
 //! `/metrics` on its own port.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,31 @@ async fn render(from: web::Data<(PrometheusHandle, Option<Arc<AppState>>)>) -> H
     let (handle, state) = &**from;
     let mut text = handle.render();
     if let Some(state) = state {
+        text = without(text, &state.tenants.gone());
         text.push_str(&statistic::series(state));
     }
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}
+
+/// The text without the series of tenants that have left: the recorder keeps every series for ever.
+fn without(text: String, gone: &BTreeSet<String>) -> String {
+    if gone.is_empty() {
+        return text;
+    }
+    let labels: Vec<String> = gone.iter().map(|name| format!("tenant=\"{name}\"")).collect();
+    let stays = |line: &&str| line.starts_with('#') || !labels.iter().any(|label| line.contains(label));
+    text.split_inclusive('\n').filter(stays).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_has_left_has_no_series() {
+        let text = "# TYPE x counter\nx{tenant=\"a\"} 1\nx{tenant=\"aa\",le=\"1\"} 2\ny 3\n".to_owned();
+        assert_eq!(without(text.clone(), &BTreeSet::new()), text);
+        let gone = BTreeSet::from(["a".to_owned()]);
+        assert_eq!(without(text, &gone), "# TYPE x counter\nx{tenant=\"aa\",le=\"1\"} 2\ny 3\n");
+    }
 }

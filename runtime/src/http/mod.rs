@@ -29,17 +29,21 @@ mod plan;
 #[cfg(test)]
 mod plan_tests;
 pub mod recent;
+pub mod reload;
 pub(crate) mod repository;
 pub(crate) mod request;
 mod response;
+pub(crate) mod roster;
 mod route;
 mod sample;
 pub(crate) mod setting;
+pub mod span;
 mod statistic;
 mod tensor;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
+pub mod token;
 pub(crate) mod trace;
 
 use std::collections::BTreeMap;
@@ -55,12 +59,15 @@ use futures::future::BoxFuture;
 use migrator_actors::message::{AddLabels, AddSamples, Infer, InferError, Inferred, SampleError};
 use migrator_actors::statistic::Counts;
 use migrator_actors::view::View;
-use migrator_models::{ModelSpec, TensorSpec};
+use migrator_models::ModelSpec;
 use tokio::sync::{Semaphore, watch};
 
 pub use error::ApiError;
-use key::Keys;
-use limit::{Gate, Quota};
+use key::Access;
+use limit::Quota;
+use reload::Wishes;
+pub(crate) use roster::Tenant;
+use roster::{Roster, list};
 
 /// What the front knows of a tenant.
 pub trait TenantFront: Send + Sync {
@@ -86,18 +93,22 @@ pub trait TenantFront: Send + Sync {
 
 /// What every handler sees.
 pub struct AppState {
-    pub(crate) tenants: BTreeMap<String, Tenant>,
+    pub(crate) tenants: Roster,
     view: watch::Receiver<Arc<View>>,
     draining: Arc<AtomicBool>,
     leaving: AtomicBool,
     pub(crate) limits: Limits,
     pub(crate) trace: trace::Trace,
+    /// Exports spans, where that is wanted.
+    pub(crate) spans: Option<span::Spans>,
     /// Who may ask for what.
-    pub(crate) keys: ArcSwap<Keys>,
+    pub(crate) keys: ArcSwap<Access>,
     /// Whether every answer leaves a line in the log.
     pub(crate) access_log: bool,
     /// One what-if at a time.
     what_if: Arc<Semaphore>,
+    /// Who reads the configuration again.
+    wishes: Option<Wishes>,
 }
 
 /// Bounds of the front.
@@ -148,19 +159,6 @@ impl Default for Limits {
     }
 }
 
-/// A tenant and its inputs, resolved once.
-pub(crate) struct Tenant {
-    pub front: Arc<dyn TenantFront>,
-    pub inputs: Vec<TensorSpec>,
-    pub output: String,
-    /// Whether its requests are refused by a client's wish.
-    pub unloaded: AtomicBool,
-    /// Its quota.
-    pub gate: Gate,
-    /// Requests whose labels may still come, where the tenant wants that.
-    pub(crate) recent: Option<recent::Recent>,
-}
-
 impl AppState {
     /// Tenants by name; the view published by the coordinator; the flag that is raised when the server begins to drain.
     pub fn new(
@@ -169,22 +167,45 @@ impl AppState {
         draining: Arc<AtomicBool>,
         limits: Limits,
     ) -> AppState {
-        let resolve = |front: Arc<dyn TenantFront>| {
-            let (inputs, output) = (front.spec().inputs(), front.spec().output().name);
-            Tenant { inputs, output, front, unloaded: AtomicBool::new(false), gate: Gate::default(), recent: None }
-        };
-        let tenants = tenants.into_iter().map(|(name, front)| (name, resolve(front))).collect();
         AppState {
-            tenants,
+            tenants: Roster::new(tenants),
             view,
             draining,
             leaving: AtomicBool::new(false),
             limits,
             trace: trace::Trace::default(),
+            spans: None,
             keys: ArcSwap::default(),
             access_log: false,
             what_if: Arc::new(Semaphore::new(1)),
+            wishes: None,
         }
+    }
+
+    /// Whose wish to read the configuration again is heard there.
+    pub fn reloaded_by(mut self, wishes: Wishes) -> AppState {
+        self.wishes = Some(wishes);
+        self
+    }
+
+    /// Serves one tenant more.
+    pub fn join(&self, tenant: &str, front: Arc<dyn TenantFront>, quota: Quota, labels: Option<recent::Remember>) {
+        self.tenants.join(tenant, front, quota, labels);
+    }
+
+    /// Serves a tenant no longer: from now on its name is unknown. Resolves when what was let in before is answered.
+    pub fn leave_tenant(&self, name: &str) -> impl Future<Output = ()> + use<> {
+        let tenant = self.tenants.leave(name);
+        async move {
+            if let Some(tenant) = tenant {
+                tenant.gate.close().await;
+            }
+        }
+    }
+
+    /// Shows no series of a tenant that has left.
+    pub fn forget_tenant(&self, name: &str) {
+        self.tenants.forget(name);
     }
 
     /// With a line in the log for every answer.
@@ -194,16 +215,29 @@ impl AppState {
     }
 
     /// With a tenant's answered requests remembered for labels that come later.
-    pub fn remember(mut self, tenant: &str, how: recent::Remember) -> AppState {
-        if let Some(tenant) = self.tenants.get_mut(tenant) {
-            tenant.recent = Some(recent::Recent::new(how));
+    pub fn remember(self, tenant: &str, how: recent::Remember) -> AppState {
+        if let Some(tenant) = self.tenants.get(tenant) {
+            let _ = tenant.recent.set(recent::Recent::new(how));
         }
         self
     }
 
-    /// Goes by these keys from now on.
-    pub fn set_keys(&self, keys: Keys) {
-        self.keys.store(Arc::new(keys));
+    /// Exporting spans.
+    pub fn spanned(mut self, spans: Option<span::Spans>) -> AppState {
+        self.spans = spans;
+        self
+    }
+
+    /// Exports the last spans; blocks.
+    pub fn close(&self) {
+        if let Some(spans) = &self.spans {
+            spans.close();
+        }
+    }
+
+    /// Goes by these keys and tokens from now on.
+    pub fn set_access(&self, access: Access) {
+        self.keys.store(Arc::new(access));
     }
 
     /// Goes by this quota of a tenant from now on.
@@ -224,19 +258,13 @@ impl AppState {
     }
 
     /// The tenant that a name in a URL means: a tenant's name, or the name of a model that one tenant only serves.
-    pub(crate) fn tenant(&self, name: &str) -> Result<(&str, &Tenant), ApiError> {
-        if let Some((name, tenant)) = self.tenants.get_key_value(name) {
-            return Ok((name, tenant));
-        }
-        let serving: Vec<(&String, &Tenant)> = self.tenants.iter().filter(|(_, t)| t.front.spec().name == name).collect();
-        match serving[..] {
-            [(name, tenant)] => Ok((name, tenant)),
-            [] => Err(ApiError::not_found(format!("unknown model: {name:?} is not among {}", list(self.tenants.keys())))),
-            _ => {
-                let names = list(serving.iter().map(|(n, _)| *n));
-                Err(ApiError::not_found(format!("model {name:?} is served for several tenants: ask for one of {names}")))
-            }
-        }
+    pub(crate) fn tenant(&self, name: &str) -> Result<Arc<Tenant>, ApiError> {
+        self.tenants.meant(name)
+    }
+
+    /// The tenant's name that a name in a URL means; what means none stays as it is.
+    pub(crate) fn meant(&self, name: &str) -> String {
+        self.tenants.meant(name).map_or_else(|_| name.to_owned(), |tenant| tenant.name.clone())
     }
 
     /// The newest view.
@@ -248,10 +276,6 @@ impl AppState {
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
-}
-
-fn list<'n>(names: impl Iterator<Item = &'n String>) -> String {
-    names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Starts to listen; gives the server (await it, or stop it by its handle) and the port it got. Signals are left to the caller.

@@ -1,5 +1,6 @@
 //! Server and model metadata and health of the Open Inference Protocol.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -13,21 +14,21 @@ use super::{AppState, Tenant};
 ///
 /// # Errors
 /// 404 for an unknown name, or a version that is not in service.
-pub(super) fn addressed<'s>(state: &'s AppState, http: &HttpRequest) -> Result<(&'s str, &'s Tenant), ApiError> {
+pub(super) fn addressed(state: &AppState, http: &HttpRequest) -> Result<Arc<Tenant>, ApiError> {
     state.version(http.match_info().get("name").unwrap_or_default(), http.match_info().get("version"))
 }
 
 impl AppState {
     /// The tenant that a name means, if that version is the one in service; `None` = whichever is.
-    pub(crate) fn version(&self, name: &str, version: Option<&str>) -> Result<(&str, &Tenant), ApiError> {
-        let (name, tenant) = self.tenant(name)?;
+    pub(crate) fn version(&self, name: &str, version: Option<&str>) -> Result<Arc<Tenant>, ApiError> {
+        let tenant = self.tenant(name)?;
         let in_service = tenant.front.version();
         match version {
             Some(version) if version.parse() != Ok(in_service) => {
-                let message = format!("version {version} of {name:?} is not in service: version {in_service} is");
+                let message = format!("version {version} of {:?} is not in service: version {in_service} is", tenant.name);
                 Err(ApiError::not_found(message))
             }
-            _ => Ok((name, tenant)),
+            _ => Ok(tenant),
         }
     }
 
@@ -39,8 +40,10 @@ impl AppState {
         if self.leaving() {
             return Err(ApiError::draining());
         }
-        let serves = |tenant: &Tenant| tenant.front.ready() || tenant.unloaded.load(Ordering::Relaxed);
-        let waiting: Vec<&str> = self.tenants.iter().filter(|(_, t)| !serves(t)).map(|(name, _)| name.as_str()).collect();
+        let made = |tenant: &Tenant| tenant.late && tenant.front.version() == 0;
+        let serves = |tenant: &Tenant| tenant.front.ready() || tenant.unloaded.load(Ordering::Relaxed) || made(tenant);
+        let tenants = self.tenants.all();
+        let waiting: Vec<&str> = tenants.values().filter(|tenant| !serves(tenant)).map(|tenant| tenant.name.as_str()).collect();
         if waiting.is_empty() { Ok(()) } else { Err(not_ready(&waiting.join(", "))) }
     }
 
@@ -49,7 +52,8 @@ impl AppState {
     /// # Errors
     /// 404 for an unknown or unloaded one, 503 for one that is not served yet.
     pub(crate) fn check_model_ready(&self, name: &str, version: Option<&str>) -> Result<(), ApiError> {
-        let (name, tenant) = self.version(name, version)?;
+        let tenant = self.version(name, version)?;
+        let name = &tenant.name;
         match (self.leaving(), tenant.unloaded.load(Ordering::Relaxed), tenant.front.ready()) {
             (true, ..) => Err(ApiError::draining()),
             (_, true, _) => Err(ApiError::unloaded(name)),
@@ -99,7 +103,7 @@ fn not_ready(names: &str) -> ApiError {
 }
 
 pub(super) async fn metadata(state: web::Data<AppState>, http: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let (_, tenant) = addressed(&state, &http)?;
+    let tenant = addressed(&state, &http)?;
     let spec = tenant.front.spec();
     Ok(HttpResponse::Ok().json(json!({
         "name": http.match_info().get("name"),
@@ -118,7 +122,7 @@ fn tensor(spec: &TensorSpec) -> Value {
 
 /// What load generators ask for: the largest batch and the shapes without batch dimension.
 pub(super) async fn configuration(state: web::Data<AppState>, http: HttpRequest) -> Result<HttpResponse, ApiError> {
-    let (_, tenant) = addressed(&state, &http)?;
+    let tenant = addressed(&state, &http)?;
     let spec = tenant.front.spec();
     Ok(HttpResponse::Ok().json(json!({
         "name": http.match_info().get("name"),

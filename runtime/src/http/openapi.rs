@@ -49,6 +49,7 @@ pub(super) const CALLS: &[Call] = &[
     ("POST", "/v2/repository/index", Some(Optional), "Models, versions and states"),
     ("POST", "/v2/repository/models/{name}/load", Some(Optional), "Newest version into service; opens an unloaded model"),
     ("POST", "/v2/repository/models/{name}/unload", Some(Optional), "Refuse a model's requests"),
+    ("POST", "/v1/reload", Some(Optional), "Read the configuration again"),
     ("GET", "/v1/tenants", None, "Requests, SLO attainment, accuracy and retraining of all tenants"),
     ("GET", "/v1/tenants/{tenant}", None, "The same of one tenant"),
     ("POST", "/v1/tenants/{tenant}/samples", Some(Needed), "Labelled samples"),
@@ -63,11 +64,12 @@ pub(super) const CALLS: &[Call] = &[
 const OPEN: [&str; 3] = ["/v2", "/v2/health/live", "/v2/health/ready"];
 
 /// Refusals that every call may answer with.
-const REFUSALS: [(&str, &str); 8] = [
+const REFUSALS: [(&str, &str); 9] = [
     ("400", "it does not fit"),
     ("401", "no known key"),
     ("403", "a key that is not for this"),
     ("404", "not there"),
+    ("409", "the configuration file has a defect, or a change that needs a restart"),
     ("413", "too large"),
     ("429", "over the tenant's quota; Retry-After says when to try again"),
     ("500", "it failed"),

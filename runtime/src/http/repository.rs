@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use super::{AppState, Tenant, body};
+use super::{AppState, body};
 
 /// One model of the index.
 pub(crate) struct Entry {
@@ -29,7 +29,8 @@ pub(crate) struct Entry {
 impl AppState {
     /// Every model, or the ready ones.
     pub(crate) fn index(&self, only_ready: bool) -> Vec<Entry> {
-        let entries = self.tenants.iter().map(|(name, tenant)| {
+        let tenants = self.tenants.all();
+        let entries = tenants.iter().map(|(name, tenant)| {
             let (state, reason) = match (tenant.unloaded.load(Ordering::Relaxed), tenant.front.ready()) {
                 (true, _) => ("UNAVAILABLE", "unloaded"),
                 (false, true) => ("READY", ""),
@@ -43,7 +44,8 @@ impl AppState {
 
     /// Puts the newest complete version in service, and opens the model's requests.
     pub(crate) async fn load(&self, name: &str) -> Result<(), ApiError> {
-        let (name, tenant) = self.known(name)?;
+        let tenant = self.tenant(name)?;
+        let name = &tenant.name;
         let version = tenant
             .front
             .load()
@@ -56,15 +58,10 @@ impl AppState {
 
     /// Refuses the model's requests from now on.
     pub(crate) fn unload(&self, name: &str) -> Result<(), ApiError> {
-        let (name, tenant) = self.known(name)?;
+        let tenant = self.tenant(name)?;
         tenant.unloaded.store(true, Ordering::Relaxed);
-        tracing::info!(tenant = name, "unloaded by request");
+        tracing::info!(tenant = tenant.name, "unloaded by request");
         Ok(())
-    }
-
-    fn known(&self, name: &str) -> Result<(&str, &Tenant), ApiError> {
-        let (name, tenant) = self.tenant(name)?;
-        Ok((name, tenant))
     }
 }
 

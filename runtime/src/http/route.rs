@@ -5,7 +5,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, web};
 
 use super::error::ApiError;
-use super::{admin, inference, label, model, openapi, plan, repository, setting, statistic};
+use super::{admin, inference, label, model, openapi, plan, reload, repository, setting, statistic};
 
 /// A model, and a version of it.
 const MODELS: [&str; 2] = ["/v2/models/{name}", "/v2/models/{name}/versions/{version:[0-9]+}"];
@@ -39,6 +39,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(post("/v2/repository/{repository}/index", repository::named));
     config.service(post("/v2/repository/{repository}/models/{name}/load", repository::named));
     config.service(post("/v2/repository/{repository}/models/{name}/unload", repository::named));
+    config.service(post("/v1/reload", reload::reload));
     config.service(get("/v1/tenants", admin::tenants));
     config.service(get("/v1/tenants/{tenant}", admin::tenant));
     config.service(post("/v1/tenants/{tenant}/samples", admin::samples));

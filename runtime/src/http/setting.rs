@@ -14,18 +14,18 @@ use crate::log;
 
 pub(super) async fn trace(state: web::Data<AppState>, http: HttpRequest) -> Result<HttpResponse, ApiError> {
     let tenant = traced(&state, &http)?;
-    Ok(HttpResponse::Ok().json(settings(state.trace.show(tenant))))
+    Ok(HttpResponse::Ok().json(settings(state.trace.show(tenant.as_deref()))))
 }
 
 pub(super) async fn change_trace(state: web::Data<AppState>, http: HttpRequest, payload: web::Payload) -> Result<HttpResponse, ApiError> {
     let tenant = traced(&state, &http)?;
     let changes = changes(&object(&http, payload, &state).await?)?;
-    state.trace.change(tenant, &changes).map_err(ApiError::bad_request)?;
-    Ok(HttpResponse::Ok().json(settings(state.trace.show(tenant))))
+    state.trace.change(tenant.as_deref(), &changes).map_err(ApiError::bad_request)?;
+    Ok(HttpResponse::Ok().json(settings(state.trace.show(tenant.as_deref()))))
 }
 
-fn traced<'s>(state: &'s AppState, http: &HttpRequest) -> Result<Option<&'s str>, ApiError> {
-    http.match_info().get("name").map(|name| state.tenant(name).map(|(name, _)| name)).transpose()
+fn traced(state: &AppState, http: &HttpRequest) -> Result<Option<String>, ApiError> {
+    http.match_info().get("name").map(|name| state.tenant(name).map(|tenant| tenant.name.clone())).transpose()
 }
 
 /// `trace_level` is a list, the rest are texts.

@@ -10,7 +10,7 @@ use actix_web::test::{TestRequest, init_service};
 use bytes::Bytes;
 use futures::FutureExt;
 use migrator_actors::view::{GpuView, TenantView};
-use migrator_models::{Architecture, Datatype, Source};
+use migrator_models::{Architecture, Datatype, Source, TensorSpec};
 use serde_json::{Value, json};
 
 use super::*;

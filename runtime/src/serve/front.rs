@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::Addr;
 use futures::FutureExt;
@@ -9,6 +10,7 @@ use futures::future::BoxFuture;
 use migrator_actors::message::{AddLabels, AddSamples, Infer, InferError, Inferred, SampleError};
 use migrator_actors::statistic::Counts;
 use migrator_actors::tenant::{SwapVersion, TenantActor, TenantFlags};
+use migrator_machine::tenant::ShedReason;
 use migrator_models::ModelSpec;
 use migrator_models::store::Store;
 
@@ -24,7 +26,9 @@ pub(super) struct ActorFront {
 impl TenantFront for ActorFront {
     fn infer(&self, infer: Infer) -> BoxFuture<'static, Result<Inferred, InferError>> {
         let asked = self.address.send(infer);
-        asked.map(|answer| answer.unwrap_or_else(|error| Err(InferError::Failed(format!("the tenant's actor is gone: {error}"))))).boxed()
+        // Its actor is gone when the tenant was removed while this request's body still arrived.
+        let gone = || InferError::Shed { reason: ShedReason::Closing.text(), retry_after: Duration::from_secs(1) };
+        asked.map(move |answer| answer.unwrap_or_else(|_| Err(gone()))).boxed()
     }
 
     fn add_samples(&self, samples: AddSamples) -> BoxFuture<'static, Result<usize, SampleError>> {

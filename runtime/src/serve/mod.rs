@@ -4,7 +4,9 @@ pub mod build;
 mod device;
 mod front;
 mod golden;
+mod maker;
 mod reload;
+mod seat;
 mod stop;
 mod tls;
 
@@ -19,11 +21,13 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use migrator_actors::meter;
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use crate::cli::ServeArgs;
 use crate::config::Config;
 use crate::grpc;
-use crate::http::recent::Remember;
+use crate::http::span::Spans;
 use crate::http::{self, AppState, Door, Limits, Listen};
 
 /// Serves until SIGINT or SIGTERM, then drains; exit code 0 when everything ended in order.
@@ -60,6 +64,7 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
     // Before anything slow, so that a signal during start is not lost.
     let mut signals = stop::Signals::listen()?;
     let prometheus = recorder()?;
+    crate::config::warnings(&config).iter().for_each(|warning| tracing::warn!("{warning}"));
     let setup = tokio::select! {
         setup = start(&config) => setup?,
         signal = signals.next_stop() => {
@@ -68,30 +73,40 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let draining = Arc::new(AtomicBool::new(false));
-    let state = Arc::new(state(&config, &setup, Arc::clone(&draining)));
-    let ports = match Ports::open(&config, &state, prometheus) {
-        Ok(ports) => ports,
+    let (wishes, mut wished) = mpsc::channel(1);
+    let opened = state(&config, &setup, Arc::clone(&draining)).and_then(|state| {
+        let state = Arc::new(state.reloaded_by(wishes));
+        Ports::open(&config, &state, prometheus).map(|ports| (state, ports))
+    });
+    let (state, ports) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             setup.stop().await;
             return Err(error);
         }
     };
-    let (coordinator, tenants) = (setup.coordinator.clone(), setup.tenants.clone());
     let (certificate, leave) = (ports.certificate.clone(), Duration::from_secs_f64(config.server.leave_s));
     let drain_s = config.server.drain_s;
     println!("{}", ports.line(&config.server.host));
     notify(&[NotifyState::Ready]);
-    let mut reload = reload::Reload { args, current: config, state: Arc::clone(&state), certificate, coordinator, tenants };
+    let mut reload = reload::Reload { args, current: config, state: Arc::clone(&state), certificate };
     let signal = loop {
-        match signals.next().await {
-            stop::HANGUP => {
-                let now = NotifyState::monotonic_usec_now();
-                now.map_or_else(|_| notify(&[NotifyState::Reloading]), |now| notify(&[NotifyState::Reloading, now]));
-                reload.reload().await;
-                notify(&[NotifyState::Ready]);
-            }
-            signal => break signal,
+        let wish = tokio::select! {
+            signal = signals.next() => if signal == stop::HANGUP { None } else { break signal },
+            wish = wished.recv() => wish,
+        };
+        let now = NotifyState::monotonic_usec_now();
+        now.map_or_else(|_| notify(&[NotifyState::Reloading]), |now| notify(&[NotifyState::Reloading, now]));
+        // New tenants are measured for seconds, which a stop does not wait for.
+        let reloaded = tokio::select! {
+            reloaded = reload.reload(&setup) => reloaded,
+            signal = signals.stop() => break signal,
+        };
+        if let Some(wish) = wish {
+            // Who asked may have hung up.
+            let _ = wish.send(reloaded);
         }
+        notify(&[NotifyState::Ready]);
     };
     notify(&[NotifyState::Stopping]);
     tracing::info!(signal, "draining");
@@ -102,6 +117,8 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
     }
     draining.store(true, Ordering::Release);
     stop::drain(setup, ports, drain_s, signals).await;
+    // It blocks, and what it waits for may need this thread.
+    let _ = tokio::task::spawn_blocking(move || state.close()).await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -113,7 +130,7 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-fn state(config: &Config, setup: &build::Setup, draining: Arc<AtomicBool>) -> AppState {
+fn state(config: &Config, setup: &build::Setup, draining: Arc<AtomicBool>) -> anyhow::Result<AppState> {
     let limits = Limits {
         max_body: config.server.max_body_mib as usize * 1024 * 1024,
         workers: http_threads(),
@@ -121,16 +138,18 @@ fn state(config: &Config, setup: &build::Setup, draining: Arc<AtomicBool>) -> Ap
         connections: config.server.max_connections as usize,
         idle_s: config.server.idle_s.ceil() as u64,
     };
-    let mut state = AppState::new(setup.fronts.clone(), setup.view.clone(), draining, limits).log_access(config.server.access_log);
-    for (tenant, labels) in config.tenants.iter().filter_map(|tenant| Some((tenant, tenant.labels.as_ref()?))) {
-        let (age, bytes) = (Duration::from_secs_f64(labels.wait_s), labels.memory_mib as usize * 1024 * 1024);
-        state = state.remember(&tenant.name, Remember { age, bytes, features: labels.features });
+    let otlp = config.server.otlp.as_ref();
+    let spans = otlp.map(|otlp| Spans::open(otlp, Handle::current())).transpose().context("server.otlp")?;
+    let state = AppState::new(setup.fronts.clone(), setup.view.clone(), draining, limits).log_access(config.server.access_log);
+    let mut state = state.spanned(spans);
+    state.set_access(reload::access(config)?);
+    for (tenant, how) in config.tenants.iter().filter_map(|tenant| Some((tenant, reload::labels(tenant)?))) {
+        state = state.remember(&tenant.name, how);
     }
-    state.set_keys(reload::keys(config));
     for tenant in &config.tenants {
         state.set_quota(&tenant.name, reload::quota(tenant));
     }
-    state
+    Ok(state)
 }
 
 /// The ports that are open.

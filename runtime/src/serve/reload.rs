@@ -1,23 +1,31 @@
-//! SIGHUP: the configuration is read again, and what may change while the server runs is changed.
+//! SIGHUP and `POST /v1/reload`: the configuration is read again, and what may change while the server runs is changed.
 //!
-//! All of it, or nothing: a file with a defect, or with a change that needs a restart, changes nothing and the log says why.
+//! All of it, or nothing: a file with a defect, or with a change that needs a restart, changes nothing, and whoever asked is told why.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
-
-use actix::Addr;
-use anyhow::Context as _;
-use migrator_actors::coordinator::{CoordinatorActor, Retune as Replan};
-use migrator_actors::migration::TenantActors;
-use migrator_actors::tenant::Retune;
-use migrator_solver::TenantId;
 use std::time::Duration;
 
+use anyhow::Context as _;
+use migrator_actors::coordinator::Retune as Replan;
+use migrator_actors::retraining::Retune as Relearn;
+use migrator_actors::tenant::Retune;
+use migrator_actors::{coordinator, migration, retraining, tenant};
+use migrator_solver::TenantId;
+
+use super::build::Setup;
+use super::maker::{self, Made};
+use super::seat::Seats;
 use super::tls::{self, Certificate};
 use crate::cli::ServeArgs;
-use crate::config::{Config, TenantConfig};
+use crate::config::{Config, RetrainingConfig, RetrainingOverride, TenantConfig};
 use crate::http::AppState;
-use crate::http::key::{Key, Keys, parse_hash};
+use crate::http::key::{Access, Key, Keys, parse_hash};
 use crate::http::limit::Quota;
+use crate::http::recent::Remember;
+use crate::http::reload::Reloaded;
+use crate::http::token::Tokens;
 
 /// What is told of a new configuration.
 pub(super) struct Reload {
@@ -25,16 +33,17 @@ pub(super) struct Reload {
     pub current: Config,
     pub state: Arc<AppState>,
     pub certificate: Option<Arc<Certificate>>,
-    pub coordinator: Addr<CoordinatorActor>,
-    pub tenants: Vec<TenantActors>,
 }
 
 impl Reload {
-    /// Reads the file again and changes what it changes.
-    pub async fn reload(&mut self) {
-        let result = match self.change().await {
-            Ok(changed) => {
-                tracing::info!(changed = %changed.join(", "), "configuration reloaded");
+    /// Reads the file again and changes what it changes; says what, or why nothing. Dropped before it ends, it may leave half of it
+    /// undone: only a server that stops may do that.
+    pub async fn reload(&mut self, setup: &Setup) -> Result<Reloaded, String> {
+        let result = self.change(setup).await;
+        let told = match &result {
+            Ok(Reloaded { changed, added, removed }) => {
+                let [changed, added, removed] = [changed, added, removed].map(|names| names.join(", "));
+                tracing::info!(changed, added, removed, "configuration reloaded");
                 "changed"
             }
             Err(error) => {
@@ -42,68 +51,192 @@ impl Reload {
                 "refused"
             }
         };
-        metrics::counter!("migrator_config_reloads_total", "result" => result).increment(1);
+        metrics::counter!("migrator_config_reloads_total", "result" => told).increment(1);
+        result.map_err(|error| format!("{error:#}"))
     }
 
-    async fn change(&mut self) -> anyhow::Result<Vec<String>> {
+    async fn change(&mut self, setup: &Setup) -> anyhow::Result<Reloaded> {
         let mut new = Config::load(&self.args.config)?;
         self.args.apply(&mut new);
         let fixed = differences(&live_from(&self.current, &new), &new)?;
         anyhow::ensure!(fixed.is_empty(), "{} can only be changed by a restart", fixed.join(", "));
-        let changed = differences(&self.current, &new)?;
-        // The last that may fail comes before the first change.
-        if let (Some(certificate), Some(config)) = (&self.certificate, &new.server.tls) {
-            certificate.change(tls::read(config).context("server.tls")?);
+        let reloaded = compared(&self.current, &new)?;
+        if let Some(name) = reloaded.added.iter().find(|name| setup.seats.borrow().leaving(name)) {
+            anyhow::bail!("tenant {name:?} is still being removed: try again when its requests are answered");
         }
-        self.state.set_keys(keys(&new));
-        for (index, (old, tenant)) in self.current.tenants.iter().zip(&new.tenants).enumerate() {
-            if old != tenant {
-                self.tune(index, tenant).await;
-            }
+        // What may fail comes before the first change.
+        let certified = match (&self.certificate, &new.server.tls) {
+            (Some(certificate), Some(config)) => Some((certificate, tls::read(config).context("server.tls")?)),
+            _ => None,
+        };
+        let access = access(&new)?;
+        let joining = prepare(setup, &new, &reloaded.added).await?;
+        if let Some((certificate, read)) = certified {
+            certificate.change(read);
+        }
+        self.state.set_access(access);
+        for name in &reloaded.removed {
+            self.depart(setup, name);
+        }
+        for tenant in &new.tenants {
+            self.tune(setup, &new, tenant).await;
+        }
+        for (id, made) in joining {
+            self.join(setup, &new, id, made).await;
         }
         self.current = new;
-        Ok(changed)
+        Ok(reloaded)
     }
 
-    async fn tune(&self, index: usize, tenant: &TenantConfig) {
+    /// Tells a tenant that was there before what is different for it.
+    async fn tune(&self, setup: &Setup, new: &Config, tenant: &TenantConfig) {
+        let Some(old) = self.current.tenants.iter().find(|old| old.name == tenant.name) else { return };
+        let how = new.retraining_of(tenant);
+        if old == tenant && self.current.retraining_of(old) == how {
+            return;
+        }
         self.state.set_quota(&tenant.name, quota(tenant));
-        let actor = &self.tenants[index].tenant;
-        let _ = actor.send(Retune { slo: slo(tenant), patience: patience(tenant), queue_limit: tenant.queue as usize }).await;
+        let Some((id, actors)) = setup.seats.borrow().find(&tenant.name) else { return };
+        let _ = actors.tenant.send(Retune { slo: slo(tenant), patience: patience(tenant), queue_limit: tenant.queue as usize }).await;
         let TenantConfig { slo_ms, weight, .. } = *tenant;
-        let floor_rps = super::build::floor_rps(tenant);
-        let _ = self.coordinator.send(Replan { tenant: TenantId(index as u16), slo_ms, weight, floor_rps }).await;
+        let floor_rps = maker::floor_rps(tenant);
+        let _ = setup.coordinator.send(Replan { tenant: id, slo_ms, weight, floor_rps }).await;
+        let RetrainingConfig { enabled, min_gain, rollback, .. } = how;
+        let (min_samples, export) = (u64::from(how.min_samples), maker::export(new, tenant));
+        let _ = actors.retraining.send(Relearn { enabled, min_samples, min_gain, rollback, export }).await;
     }
+
+    async fn join(&self, setup: &Setup, new: &Config, id: TenantId, made: Made) {
+        let Some(tenant) = new.tenants.iter().find(|tenant| tenant.name == made.planning.name) else { return };
+        let Made { actors, front, planning, facts } = made;
+        migrator_actors::meter::register(&[&tenant.name]);
+        setup.seats.borrow_mut().join(id, &tenant.name, actors.clone());
+        let _ = setup.migration.send(migration::Join { tenant: id, actors: actors.clone() }).await;
+        let model = tenant.model.name.clone();
+        let _ = setup.coordinator.send(coordinator::Join { tenant: id, actors, model, planning, facts }).await;
+        self.state.join(&tenant.name, front, quota(tenant), labels(tenant));
+    }
+
+    /// Lets a tenant's requests in no longer; in the background, those within are answered, its workers end, and its number becomes free.
+    fn depart(&self, setup: &Setup, name: &str) {
+        let Some((id, actors)) = setup.seats.borrow().find(name) else { return };
+        setup.seats.borrow_mut().leave(id);
+        let (answered, drain_s) = (self.state.leave_tenant(name), self.current.server.drain_s);
+        let (coordinator, migration) = (setup.coordinator.clone(), setup.migration.clone());
+        let (launcher, seats, state) =
+            (Arc::clone(&setup.maker.launcher), Rc::<RefCell<Seats>>::clone(&setup.seats), Arc::clone(&self.state));
+        let name = name.to_owned();
+        actix::spawn(async move {
+            if tokio::time::timeout(Duration::from_secs_f64(drain_s), answered).await.is_err() {
+                tracing::warn!(tenant = name, drain_s, "requests were still without an answer at the deadline");
+            }
+            // Actors that are gone already, because the server stops, need not be told.
+            let _ = coordinator.send(coordinator::Leave { tenant: id }).await;
+            let _ = migration.send(migration::Leave { tenant: id }).await;
+            let _ = actors.tenant.send(tenant::Leave).await;
+            let _ = actors.retraining.send(retraining::Leave).await;
+            launcher.leave(id).await;
+            state.forget_tenant(&name);
+            seats.borrow_mut().vacate(id);
+            tracing::info!(tenant = name, "removed; its samples and versions stay");
+        });
+    }
+}
+
+/// Measures the models of new tenants and starts their actors, which have no work yet.
+async fn prepare(setup: &Setup, new: &Config, added: &[String]) -> anyhow::Result<Vec<(TenantId, Made)>> {
+    let ids = setup.seats.borrow().free(added.len());
+    let mut made = Vec::new();
+    for (tenant, &id) in new.tenants.iter().filter(|tenant| added.contains(&tenant.name)).zip(&ids) {
+        match measured(setup, new, tenant, id).await {
+            Ok(one) => made.push((id, one)),
+            Err(error) => {
+                for (_, Made { actors, .. }) in made {
+                    let _ = actors.tenant.send(tenant::Leave).await;
+                }
+                for &id in &ids {
+                    setup.maker.launcher.leave(id).await;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(made)
+}
+
+async fn measured(setup: &Setup, new: &Config, tenant: &TenantConfig, id: TenantId) -> anyhow::Result<Made> {
+    let measured = setup.maker.measure(id, tenant).await?;
+    setup.maker.make(new, id, tenant, measured)
 }
 
 /// The old configuration with what may change while it runs taken from the new one.
 fn live_from(old: &Config, new: &Config) -> Config {
     let mut live = old.clone();
-    live.server.keys = new.server.keys.clone();
+    (live.server.keys, live.server.jwt) = (new.server.keys.clone(), new.server.jwt.clone());
     if let (Some(live), Some(new)) = (&mut live.server.tls, &new.server.tls) {
         *live = new.clone();
     }
-    for tenant in &mut live.tenants {
-        let Some(new) = new.tenants.iter().find(|new| new.name == tenant.name) else { continue };
-        *tenant = TenantConfig {
-            slo_ms: new.slo_ms,
-            weight: new.weight,
-            floor_rps: new.floor_rps,
-            queue: new.queue,
-            patience_ms: new.patience_ms,
-            rate_rps: new.rate_rps,
-            burst: new.burst,
-            concurrency: new.concurrency,
-            ..tenant.clone()
-        };
-    }
+    let RetrainingConfig { enabled, min_samples, max_samples, replay_share, held_out_share, min_gain, rollback, .. } = new.retraining;
+    live.retraining =
+        RetrainingConfig { enabled, min_samples, max_samples, replay_share, held_out_share, min_gain, rollback, ..old.retraining.clone() };
+    let before = |new: &TenantConfig| old.tenants.iter().find(|old| old.name == new.name);
+    // One that comes may be anything.
+    live.tenants = new.tenants.iter().map(|new| before(new).map_or_else(|| new.clone(), |old| live_tenant(old, new))).collect();
     live
+}
+
+fn live_tenant(old: &TenantConfig, new: &TenantConfig) -> TenantConfig {
+    let own = new.retraining.clone();
+    TenantConfig {
+        slo_ms: new.slo_ms,
+        weight: new.weight,
+        floor_rps: new.floor_rps,
+        queue: new.queue,
+        patience_ms: new.patience_ms,
+        rate_rps: new.rate_rps,
+        burst: new.burst,
+        concurrency: new.concurrency,
+        retraining: RetrainingOverride {
+            microprofile_share: old.retraining.microprofile_share,
+            configurations: old.retraining.configurations.clone(),
+            stored_samples: old.retraining.stored_samples,
+            stored_mib: old.retraining.stored_mib,
+            stored_days: old.retraining.stored_days,
+            ..own
+        },
+        ..old.clone()
+    }
+}
+
+/// What differs: keys of the file and of tenants that stay, and tenants.
+fn compared(old: &Config, new: &Config) -> anyhow::Result<Reloaded> {
+    let has = |config: &Config, name: &str| config.tenants.iter().any(|tenant| tenant.name == name);
+    let lacking = |of: &Config, other: &Config| -> Vec<String> {
+        of.tenants.iter().map(|tenant| tenant.name.clone()).filter(|name| !has(other, name)).collect()
+    };
+    let staying = |of: &Config, other: &Config| {
+        let tenants = of.tenants.iter().filter(|tenant| has(other, &tenant.name)).cloned().collect();
+        Config { tenants, ..of.clone() }
+    };
+    Ok(Reloaded { changed: differences(&staying(old, new), &staying(new, old))?, added: lacking(new, old), removed: lacking(old, new) })
 }
 
 /// Paths of the keys that differ.
 fn differences(old: &Config, new: &Config) -> anyhow::Result<Vec<String>> {
     let mut found = Vec::new();
-    compare("", &toml::Value::try_from(old)?, &toml::Value::try_from(new)?, &mut found);
+    compare("", &by_name(toml::Value::try_from(old)?), &by_name(toml::Value::try_from(new)?), &mut found);
     Ok(found)
+}
+
+/// The file with its tenants by name: their order means nothing.
+fn by_name(mut file: toml::Value) -> toml::Value {
+    if let Some(tenants) = file.get_mut("tenants")
+        && let toml::Value::Array(list) = std::mem::replace(tenants, toml::Value::Table(toml::Table::new()))
+    {
+        let named = list.into_iter().map(|tenant| (tenant["name"].as_str().unwrap_or_default().to_owned(), tenant));
+        *tenants = toml::Value::Table(named.collect());
+    }
+    file
 }
 
 fn compare(path: &str, old: &toml::Value, new: &toml::Value, found: &mut Vec<String>) {
@@ -131,8 +264,17 @@ fn compare(path: &str, old: &toml::Value, new: &toml::Value, found: &mut Vec<Str
     }
 }
 
+/// Who may ask for what.
+///
+/// # Errors
+/// When the key of the tokens cannot be used.
+pub(super) fn access(config: &Config) -> anyhow::Result<Access> {
+    let tokens = config.server.jwt.as_ref().map(Tokens::open).transpose().context("server.jwt.key")?;
+    Ok(Access { keys: keys(config), tokens })
+}
+
 /// The keys of a configuration that was checked.
-pub(super) fn keys(config: &Config) -> Keys {
+fn keys(config: &Config) -> Keys {
     let key = |key: &crate::config::KeyConfig| {
         let sha256 = parse_hash(&key.sha256)?;
         Some(Key { name: key.name.clone(), sha256, tenants: key.tenants.clone(), scopes: key.scopes.clone() })
@@ -143,6 +285,13 @@ pub(super) fn keys(config: &Config) -> Keys {
 /// A tenant's quota.
 pub(super) fn quota(tenant: &TenantConfig) -> Quota {
     Quota { rate_rps: tenant.rate_rps, burst: tenant.burst, concurrency: tenant.concurrency }
+}
+
+/// How a tenant's answered requests are remembered for labels that come later.
+pub(super) fn labels(tenant: &TenantConfig) -> Option<Remember> {
+    let labels = tenant.labels.as_ref()?;
+    let (age, bytes) = (Duration::from_secs_f64(labels.wait_s), labels.memory_mib as usize * 1024 * 1024);
+    Some(Remember { age, bytes, features: labels.features })
 }
 
 /// A tenant's SLO.
@@ -177,13 +326,24 @@ mod tests {
     fn what_may_change_while_it_runs_is_told_from_what_may_not() {
         let (old, wider) =
             (parse(FILE), parse(&FILE.replace("rate_rps = 10", "rate_rps = 20\nweight = 2").replace("slo_ms = 50", "slo_ms = 60")));
-        assert_eq!(differences(&old, &wider).unwrap(), ["tenants[0].rate_rps", "tenants[0].slo_ms", "tenants[0].weight"]);
+        assert_eq!(differences(&old, &wider).unwrap(), ["tenants.a.rate_rps", "tenants.a.slo_ms", "tenants.a.weight"]);
         assert!(differences(&live_from(&old, &wider), &wider).unwrap().is_empty());
         let other = parse(&FILE.replace("features = 4", "features = 5").replace("[server]", "[server]\nhttp_port = 1"));
         let fixed = differences(&live_from(&old, &other), &other).unwrap();
-        assert_eq!(fixed, ["server.http_port", "tenants[0].model.source.architecture.features"]);
-        let renamed = parse(&FILE.replace("\"a\"", "\"b\""));
-        assert_eq!(differences(&live_from(&old, &renamed), &renamed).unwrap(), ["tenants[0].name"]);
+        assert_eq!(fixed, ["server.http_port", "tenants.a.model.source.architecture.features"]);
+        let learning = parse(&FILE.replace("rate_rps", "retraining = { enabled = false, microprofile_share = 0 }\nrate_rps"));
+        assert_eq!(differences(&live_from(&old, &learning), &learning).unwrap(), ["tenants.a.retraining.microprofile_share"]);
+    }
+
+    #[test]
+    fn tenants_come_and_go_by_name_whatever_their_order() {
+        let table = &FILE[FILE.find("[[tenants]]").unwrap()..];
+        let second = table.replace("\"a\"", "\"b\"").replace("\"m\"", "\"n\"");
+        let (one, both) = (parse(FILE), parse(&FILE.replace("[[tenants]]", &format!("{second}\n[[tenants]]"))));
+        assert_eq!(compared(&one, &both).unwrap(), Reloaded { added: vec!["b".to_owned()], ..Reloaded::default() });
+        assert!(differences(&live_from(&one, &both), &both).unwrap().is_empty());
+        assert_eq!(compared(&both, &one).unwrap(), Reloaded { removed: vec!["b".to_owned()], ..Reloaded::default() });
+        assert!(differences(&live_from(&both, &one), &one).unwrap().is_empty());
     }
 
     #[test]

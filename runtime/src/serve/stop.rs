@@ -38,7 +38,15 @@ impl Signals {
         }
     }
 
-    /// Waits for the next that means "stop".
+    /// Waits for the next that means "stop"; what else comes meanwhile waits.
+    pub async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// Waits for the next that means "stop"; SIGHUP is not heard.
     pub async fn next_stop(&mut self) -> &'static str {
         loop {
             match self.next().await {

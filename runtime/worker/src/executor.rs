@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select_biased, unbounded};
 use migrator_wire::frame::blocking::Payload;
-use migrator_wire::{FailCode, FromWorker};
+use migrator_wire::{FailCode, FromWorker, monotonic_us};
 
 use crate::answer::{Answers, Failure, caught};
 use crate::registry::Loaded;
@@ -123,11 +123,12 @@ fn answer(answers: &Answers, batch: Batch, output: &mut Vec<u8>) {
     let start = Instant::now();
     let result = caught(|| compute(&batch, output));
     let compute_us = u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX);
+    let ended_us = monotonic_us();
     let Batch { id, model, rows, payload, .. } = batch;
     // Before the answer: who unloads after it must not find the model still in use.
     drop((model, payload));
     match result {
-        Ok(()) => answers.send(id, &FromWorker::Inferred { rows, compute_us }, output),
+        Ok(()) => answers.send(id, &FromWorker::Inferred { rows, compute_us, ended_us }, output),
         Err(failure) => answers.send_result(id, Err(failure)),
     }
 }

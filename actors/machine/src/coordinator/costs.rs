@@ -47,6 +47,12 @@ impl Costs {
         GpuModel { catalog: catalog.clone(), create_s: table(&self.create_s), destroy_s: table(&self.destroy_s) }
     }
 
+    /// What a new tenant's model takes to load; the number is an old one, or the next.
+    pub fn join(&mut self, tenant: usize, load_s: f64) {
+        self.load_s.resize(self.load_s.len().max(tenant + 1), 0.0);
+        self.load_s[tenant] = load_s;
+    }
+
     /// Seconds to start a worker and load a tenant's model.
     pub fn load_s(&self, tenant: usize) -> f64 {
         self.load_s.get(tenant).copied().unwrap_or(0.0)

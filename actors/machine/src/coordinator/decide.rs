@@ -20,7 +20,7 @@ impl CoordinatorMachine {
         if !known || !matches!(self.doing, Doing::Nothing) || !self.may_solve(now) {
             return;
         }
-        self.lost = false;
+        (self.lost, self.changed) = (false, false);
         self.generation = Generation(self.generation.0 + 1);
         self.last_solve = Some(now);
         let problem = Box::new(self.problem(now));
@@ -46,7 +46,7 @@ impl CoordinatorMachine {
     /// An emergency waits for nothing; within the dwell time a solve could change nothing anyway.
     fn may_solve(&self, now: Time) -> bool {
         let rested = self.last_solve.is_none_or(|at| now.since(at) + EARLY >= seconds(self.config.solve_every_s));
-        self.lost || rested && (now >= self.quiet_until || self.failures == 0 && self.starving())
+        self.lost || self.changed || rested && (now >= self.quiet_until || self.failures == 0 && self.starving())
     }
 
     /// Whether a tenant has requests and nothing to answer them.

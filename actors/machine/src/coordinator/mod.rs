@@ -2,6 +2,7 @@
 
 mod costs;
 mod decide;
+mod roster;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,10 @@ pub struct CoordinatorMachine {
     failures: u32,
     /// An instance was lost and no solve has seen it yet.
     lost: bool,
+    /// A tenant came or went and no solve has seen it yet.
+    changed: bool,
+    /// By tenant: it has left, and its number waits for another one.
+    gone: Vec<bool>,
     window: Option<u64>,
     window_order: bool,
     decisions: VecDeque<Decision>,
@@ -75,6 +80,7 @@ impl CoordinatorMachine {
             parts: vec![(0.0, 0.0); config.tenants.len()],
             ratios: vec![1.0; config.tenants.len()],
             yields: vec![1.0; config.tenants.len()],
+            gone: vec![false; config.tenants.len()],
             costs: Costs::new(&config),
             config,
             tick: Tick::default(),
@@ -86,6 +92,7 @@ impl CoordinatorMachine {
             quiet_until: Time::ZERO,
             failures: 0,
             lost: false,
+            changed: false,
             window: None,
             window_order: true,
             decisions: VecDeque::new(),

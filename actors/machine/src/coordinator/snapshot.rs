@@ -112,7 +112,7 @@ impl CoordinatorMachine {
         let planning = &self.config.tenants[tenant];
         let ratio = self.ratios[tenant];
         let capacity = |(index, profile): (usize, &migrator_mig::Profile)| {
-            if profile.memory_mib < planning.memory_mib {
+            if self.gone[tenant] || profile.memory_mib < planning.memory_mib {
                 return 0.0;
             }
             let (curve, share) = match planning.profile_curves.get(index) {

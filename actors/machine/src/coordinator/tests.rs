@@ -9,6 +9,7 @@ use crate::retraining::RetrainingStatus;
 use crate::tenant::{Accuracy, Telemetry};
 
 mod chaos;
+mod roster;
 
 fn s(seconds: f64) -> Time {
     Time::from_secs(seconds)

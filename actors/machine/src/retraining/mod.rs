@@ -97,6 +97,11 @@ impl RetrainingMachine {
         &self.config
     }
 
+    /// Goes by these from now on; what is under way ends as it began.
+    pub fn retune(&mut self, enabled: bool, min_samples: u64, min_gain: f64, rollback: bool) {
+        self.config = RetrainingConfig { enabled, min_samples, min_gain, rollback, ..std::mem::take(&mut self.config) };
+    }
+
     /// A retraining window begins (the coordinator's `StartWindow`).
     pub fn window_started(&mut self, now: Time, window: u64) {
         if !self.config.enabled {

@@ -22,7 +22,10 @@ impl TenantMachine {
     /// Sheds what is too late, then puts one batch into the outbox, if there is one to form.
     pub(super) fn pump(&mut self, now: Time) {
         self.shed_unreachable(now);
-        if self.outbox.is_empty() && !self.dispatch_requests(now) && self.queue.is_empty() {
+        if !self.outbox.is_empty() || self.dispatch_requests(now) {
+            return;
+        }
+        if !self.hedge(now) && self.queue.is_empty() {
             self.dispatch_evaluation(now);
         }
     }
@@ -159,7 +162,7 @@ impl TenantMachine {
         }
     }
 
-    fn put(&mut self, now: Time, position: usize, work: Work, requests: Vec<Waiting>, rows: u32) {
+    pub(super) fn put(&mut self, now: Time, position: usize, work: Work, requests: Vec<Waiting>, rows: u32) {
         let batch = BatchId(self.next_batch);
         self.next_batch += 1;
         let lane = &mut self.lanes[position];

@@ -22,6 +22,8 @@ pub(super) struct InFlight {
     pub at_once: bool,
     /// When the worker is taken to hang.
     pub stalls: Time,
+    /// Whether it was looked at for being sent once more.
+    pub considered: bool,
 }
 
 /// An instance, what it has in flight and how fast it is.
@@ -98,7 +100,7 @@ impl Lane {
         let at_once = self.free() > 0;
         let expected_end = self.starts(now) + expected;
         let stalls = expected_end + stall.max(expected * 10);
-        self.in_flight.push(InFlight { batch, work, requests, rows, sent: now, expected_end, at_once, stalls });
+        self.in_flight.push(InFlight { batch, work, requests, rows, sent: now, expected_end, at_once, stalls, considered: false });
     }
 
     /// Takes a batch out of flight.

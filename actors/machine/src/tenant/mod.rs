@@ -5,6 +5,7 @@ mod canary;
 mod dispatch;
 mod drift;
 mod elsa;
+mod hedge;
 mod lane;
 mod meter;
 mod prequential;
@@ -174,7 +175,7 @@ impl TenantMachine {
         self.ratio += LANES_ALPHA * (self.lanes[position].ratio() - self.ratio);
         match done.work {
             Work::Evaluation(eval) => self.outbox.push_back(TenantWish::Evaluated { eval, batch }),
-            Work::Requests => self.serve(now, &done),
+            Work::Requests | Work::Again(_) => self.serve(now, &done),
         }
         self.recycle(done.requests);
         self.forget_if_drained(position);
@@ -186,8 +187,10 @@ impl TenantMachine {
         if let Work::Evaluation(eval) = done.work {
             self.outbox.push_back(TenantWish::Dropped { eval });
         }
-        for request in &done.requests {
-            self.answer(request.id, Answer::Failed, End::Error);
+        if !self.elsewhere(&done) {
+            for request in &done.requests {
+                self.answer(request.id, Answer::Failed, End::Error);
+            }
         }
         self.recycle(done.requests);
         self.forget_if_drained(position);
@@ -260,7 +263,7 @@ impl TenantMachine {
     pub fn timeout(&self) -> Option<Time> {
         let stall = self.lanes.iter().flat_map(|l| &l.in_flight).map(|b| b.stalls).min();
         let doom = self.queue.head().map(|head| self.doom(head));
-        stall.into_iter().chain(doom).min()
+        stall.into_iter().chain(doom).chain(self.next_hedge()).min()
     }
 
     /// The timer fired; then `poll`.
@@ -311,7 +314,8 @@ impl TenantMachine {
 
 impl TenantMachine {
     fn in_flight(&self) -> u64 {
-        self.lanes.iter().flat_map(|l| &l.in_flight).map(|b| b.requests.len() as u64).sum()
+        let own = |b: &&InFlight| !matches!(b.work, Work::Again(_));
+        self.lanes.iter().flat_map(|l| &l.in_flight).filter(own).map(|b| b.requests.len() as u64).sum()
     }
 
     fn take(&mut self, batch: BatchId) -> Option<(usize, InFlight)> {
@@ -327,6 +331,11 @@ impl TenantMachine {
     }
 
     fn serve(&mut self, now: Time, done: &InFlight) {
+        // Of two that had the same requests, the second has none left.
+        if done.requests.is_empty() {
+            return;
+        }
+        self.first(done);
         self.meter.computed(done.rows);
         let mut first_row = 0;
         for request in &done.requests {
@@ -341,7 +350,8 @@ impl TenantMachine {
         if let Work::Evaluation(eval) = batch.work {
             self.outbox.push_back(TenantWish::Dropped { eval });
         }
-        for request in &batch.requests {
+        let requests: &[Waiting] = if self.elsewhere(&batch) { &[] } else { &batch.requests[..] };
+        for request in requests {
             if request.retried || self.closing || self.unreachable(now, request) {
                 self.answer(request.id, Answer::WorkerLost, End::Error);
             } else {

@@ -7,6 +7,7 @@ use super::*;
 
 mod chaos;
 mod elsa;
+mod hedge;
 
 const LANE: InstanceId = InstanceId(1);
 const FAST: InstanceId = InstanceId(2);

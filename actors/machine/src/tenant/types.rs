@@ -46,6 +46,8 @@ pub struct TenantConfig {
     pub stall: Duration,
     /// Which lane a batch goes to.
     pub dispatch: Dispatch,
+    /// Share of the batches that may be sent once more when their instance is slow; 0 = none.
+    pub hedge: f64,
 }
 
 /// Which lane a batch goes to.
@@ -87,6 +89,7 @@ impl Default for TenantConfig {
             caution: 0.5,
             stall: Duration::from_secs(10),
             dispatch: Dispatch::Soonest,
+            hedge: 0.0,
         }
     }
 }
@@ -186,6 +189,8 @@ pub enum Work {
     Requests,
     /// Labelled samples.
     Evaluation(EvalId),
+    /// The requests of a batch that another lane is slow with.
+    Again(BatchId),
 }
 
 /// How a request ends.
@@ -282,6 +287,10 @@ pub struct Totals {
     pub rows: u64,
     /// Requests tried again after their worker died.
     pub retried: u64,
+    /// Batches sent once more because their instance was slow.
+    pub hedged: u64,
+    /// Of them, those that were answered first by the other instance.
+    pub hedges_won: u64,
 }
 
 /// One second of one tenant.

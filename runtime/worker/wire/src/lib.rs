@@ -7,6 +7,12 @@ pub mod client;
 pub mod frame;
 pub mod message;
 
+/// Microseconds of the host's monotonic clock, which all its processes see alike: what the way of an answer takes is told by it.
+pub fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+}
+
 pub use client::{CallError, Deadlines, Exit, SpawnError, SpawnOptions, Worker, WorkerExit, WorkerHandle};
 pub use frame::FrameError;
 pub use message::{FailCode, FromWorker, ModelKey, ToWorker, TrainJob};

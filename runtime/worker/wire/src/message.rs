@@ -158,6 +158,8 @@ pub enum FromWorker {
         rows: u32,
         /// Wall time of the computation, microseconds.
         compute_us: u32,
+        /// When it ended, by [`monotonic_us`](crate::monotonic_us); 0 = unknown.
+        ended_us: u64,
     },
     /// A retraining goes on.
     Progress {

@@ -73,7 +73,7 @@ fn infer(rows: u32, inputs: Vec<u64>) -> ToWorker {
 fn echo(mut peer: Peer) {
     while let Some((id, message, payload)) = peer.next() {
         let ToWorker::Infer { rows, .. } = message else { continue };
-        peer.answer(id, FromWorker::Inferred { rows, compute_us: 1 }, &payload);
+        peer.answer(id, FromWorker::Inferred { rows, compute_us: 1, ended_us: 0 }, &payload);
     }
 }
 
@@ -100,7 +100,7 @@ async fn answers_may_come_out_of_order() {
         let asked: Vec<_> = (0..8).map(|_| peer.next().unwrap()).collect();
         for (id, message, payload) in asked.into_iter().rev() {
             let ToWorker::Infer { rows, .. } = message else { panic!("{message:?}") };
-            peer.answer(id, FromWorker::Inferred { rows, compute_us: 0 }, &payload);
+            peer.answer(id, FromWorker::Inferred { rows, compute_us: 0, ended_us: 0 }, &payload);
         }
     })
     .await;
@@ -108,7 +108,7 @@ async fn answers_may_come_out_of_order() {
     let answers = join_all((0..8u8).map(|n| worker.call(infer(n.into(), vec![1]), vec![Bytes::from(vec![n])]))).await;
     for (n, answer) in (0..8u8).zip(answers) {
         let (message, payload) = answer.unwrap();
-        assert_eq!(message, FromWorker::Inferred { rows: n.into(), compute_us: 0 });
+        assert_eq!(message, FromWorker::Inferred { rows: n.into(), compute_us: 0, ended_us: 0 });
         assert_eq!(payload, [n][..]);
     }
 }
@@ -163,7 +163,7 @@ async fn a_call_without_an_answer_ends_at_its_deadline_and_a_late_answer_harms_n
         let (late, ..) = peer.next().unwrap();
         let (id, ..) = peer.next().unwrap();
         peer.answer(late, FromWorker::Done, &[]);
-        peer.answer(id, FromWorker::Inferred { rows: 3, compute_us: 0 }, &[]);
+        peer.answer(id, FromWorker::Inferred { rows: 3, compute_us: 0, ended_us: 0 }, &[]);
     })
     .await;
     let within = Duration::from_millis(20);
@@ -177,7 +177,7 @@ async fn a_worker_that_dies_in_the_middle_of_a_frame_is_lost_to_every_caller_at_
         let (id, ..) = peer.next().unwrap();
         peer.next().unwrap();
         let mut bytes = Vec::new();
-        FrameWriter::new(&mut bytes).write(id, &FromWorker::Inferred { rows: 1, compute_us: 0 }, &[&[0; 100]]).unwrap();
+        FrameWriter::new(&mut bytes).write(id, &FromWorker::Inferred { rows: 1, compute_us: 0, ended_us: 0 }, &[&[0; 100]]).unwrap();
         peer.raw.write_all(&bytes[..bytes.len() - 1]).unwrap();
     })
     .await;

@@ -54,7 +54,11 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
 
 fn from_worker() -> impl Strategy<Value = FromWorker> {
     prop_oneof![
-        (any::<u32>(), any::<u32>()).prop_map(|(rows, compute_us)| FromWorker::Inferred { rows, compute_us }),
+        (any::<u32>(), any::<u32>(), any::<u64>()).prop_map(|(rows, compute_us, ended_us)| FromWorker::Inferred {
+            rows,
+            compute_us,
+            ended_us
+        }),
         (0.0..1.0, any::<u64>(), vec((vec(0.0..1.0, 0..5), any::<u64>(), 0.0..1.0), 0..3)).prop_map(|(before, held_out, courses)| {
             let courses = courses.into_iter().map(|(accuracy, samples, sample_s)| Course { accuracy, samples, sample_s }).collect();
             FromWorker::Microprofiled(Microprofile { before, held_out, courses, measure_s: before, core_s: before })

@@ -94,9 +94,10 @@ proptest! {
     fn invariants_hold_after_every_event_and_every_request_is_answered_once(
         events in prop::collection::vec(event(), 1..200),
         elsa in any::<bool>(),
+        hedge in prop_oneof![Just(0.0), Just(1.0)],
     ) {
         let dispatch = if elsa { Dispatch::Elsa { alpha: 1.0, beta: 1.0 } } else { Dispatch::Soonest };
-        let machine = TenantMachine::new(TenantConfig { queue_limit: 20, dispatch, ..config() });
+        let machine = TenantMachine::new(TenantConfig { queue_limit: 20, dispatch, hedge, ..config() });
         let mut world = World { machine, now: Time(0), batches: Vec::new(), answered: BTreeMap::new(), asked: 0 };
         for event in events {
             world.apply(event);
