@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from test_operation import KEYS, Running, server_section
+from test_operation import KEYS, Running
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What fits the model's shape, or the live problem, no schema can say: there only the other direction is checked.
@@ -20,7 +20,7 @@ class Plain(Running):
     """Keys, but neither TLS nor a port for administration."""
 
     def section(self):
-        lines = server_section(self.folder).splitlines()
+        lines = super().section().splitlines()
         return "\n".join(line for line in lines if not line.startswith(("tls", "admin_port", "leave_s")))
 
     def connect(self, port="http"):
