@@ -49,7 +49,7 @@ pub(super) const CALLS: &[Call] = &[
     ("POST", "/v2/repository/index", Some(Optional), "Models, versions and states"),
     ("POST", "/v2/repository/models/{name}/load", Some(Optional), "Newest version into service; opens an unloaded model"),
     ("POST", "/v2/repository/models/{name}/unload", Some(Optional), "Refuse a model's requests"),
-    ("POST", "/v1/reload", Some(Optional), "Read the configuration again"),
+    ("POST", "/v1/reload", None, "Read the configuration again"),
     ("GET", "/v1/tenants", None, "Requests, SLO attainment, accuracy and retraining of all tenants"),
     ("GET", "/v1/tenants/{tenant}", None, "The same of one tenant"),
     ("POST", "/v1/tenants/{tenant}/samples", Some(Needed), "Labelled samples"),
