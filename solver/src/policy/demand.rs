@@ -19,6 +19,15 @@ fn courses(problem: &Problem, id: TenantId) -> impl Iterator<Item = (f64, impl I
     })
 }
 
+/// Tenants that some profile of this host is of use to: the others have left, or fit nowhere.
+pub(super) fn servable(problem: &Problem) -> Vec<TenantId> {
+    let any = |id: &TenantId| {
+        let rates = |model: usize| problem.models[model].catalog.profile_ids().map(move |profile| problem.rate(*id, model, profile));
+        problem.gpus.iter().any(|gpu| rates(gpu.model).any(|rps| rps > 0.0))
+    };
+    (0..problem.tenants.len() as u16).map(TenantId).filter(any).collect()
+}
+
 /// Mean requests/s to the window's end.
 pub(super) fn mean_rps(problem: &Problem, id: TenantId) -> f64 {
     let seconds = seconds(problem) as f64;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use migrator_mig::{Geometry, ProfileId};
 
+use super::demand::servable;
 use super::rival::{Scheme, Seen};
 use super::room::pinned;
 use super::seat::{Layout, Order, Use, Wanted};
@@ -59,7 +60,7 @@ fn tasks(problem: &Problem) -> Vec<Task> {
     let ids = || (0..problem.tenants.len() as u16).map(TenantId);
     let fixed = |task: Task| problem.gpus.iter().flat_map(|gpu| &gpu.instances).any(|old| old.pinned && old.task == Some(task));
     let due = |id: &TenantId| problem.tenants[id.index()].retraining.is_some() && !fixed(Task::retraining(*id));
-    ids().map(Task::inference).chain(ids().filter(due).map(Task::retraining)).collect()
+    servable(problem).into_iter().map(Task::inference).chain(ids().filter(due).map(Task::retraining)).collect()
 }
 
 /// Where GPUs are shared at will: the same for every task.

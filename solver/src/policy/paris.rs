@@ -16,7 +16,7 @@
 
 use migrator_mig::ProfileId;
 
-use super::demand::{mean_rps, usual_model};
+use super::demand::{mean_rps, servable, usual_model};
 use super::rival::{Scheme, Seen};
 use super::room::{Room, rooms};
 use super::seat::{Layout, Order, Use, Wanted};
@@ -77,7 +77,7 @@ fn models(problem: &Problem, facts: &Facts) -> Vec<Model> {
         let busy = training(problem, id)?;
         Some(Model { to: Use::Train { first: Some(id), then: Some(id) }, busy })
     };
-    ids().map(serve).chain(ids().filter_map(train)).collect()
+    servable(problem).into_iter().map(serve).chain(ids().filter_map(train)).collect()
 }
 
 /// Throughput of batches on one profile, from its measured latencies.

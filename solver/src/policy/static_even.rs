@@ -5,12 +5,12 @@
 
 use migrator_mig::ProfileId;
 
-use super::demand::usual_model;
+use super::demand::{servable, usual_model};
 use super::rival::{Scheme, Seen};
 use super::room::{Room, rooms, split};
 use super::seat::{Layout, Order, Use};
 use super::share::{Want, realise};
-use crate::problem::{Problem, TenantId};
+use crate::problem::Problem;
 
 /// The even split.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ struct Share {
 fn best(problem: &Problem, rooms: &[Room]) -> Option<Share> {
     let model = usual_model(problem);
     let profiles = problem.models[model].catalog.profiles.len();
-    let tenants = problem.tenants.len() as u32;
+    let tenants = servable(problem).len() as u32;
     let mut found: Option<((bool, u32, u32), Share)> = None;
     for each in combinations(problem, model) {
         let all: Vec<u32> = each.iter().map(|n| n * tenants).collect();
@@ -75,7 +75,8 @@ fn slices(problem: &Problem, model: usize, profile: usize) -> u32 {
 /// What one tenant may have: up to [`MOST_EACH`] instances in which every tenant fits.
 fn combinations(problem: &Problem, model: usize) -> Vec<Vec<u32>> {
     let catalog = &problem.models[model].catalog;
-    let serves = |profile: &ProfileId| (0..problem.tenants.len() as u16).all(|id| problem.rate(TenantId(id), model, *profile) > 0.0);
+    let tenants = servable(problem);
+    let serves = |profile: &ProfileId| tenants.iter().all(|id| problem.rate(*id, model, *profile) > 0.0);
     let usable: Vec<ProfileId> = catalog.profile_ids().filter(serves).collect();
     let mut all = vec![vec![0; catalog.profiles.len()]];
     let mut from = 0;
@@ -116,13 +117,13 @@ fn left_over(rooms: &[Room], counts: &[u32]) -> Vec<u32> {
 }
 
 fn spread(problem: &Problem, rooms: &[Room], share: &Share) -> Option<Layout> {
-    let tenants = problem.tenants.len() as u32;
-    let all: Vec<u32> = share.each.iter().zip(&share.turns).map(|(each, turns)| each * tenants + turns).collect();
+    let tenants = servable(problem);
+    let all: Vec<u32> = share.each.iter().zip(&share.turns).map(|(each, turns)| each * tenants.len() as u32 + turns).collect();
     let parts = split(rooms, &all)?;
     // By profile: every tenant once for each of its instances, then the retrainings.
     let mut owners: Vec<Vec<Use>> = Vec::new();
     for (each, turns) in share.each.iter().zip(&share.turns) {
-        let serve = (0..tenants as u16).flat_map(|id| std::iter::repeat_n(Use::Serve(TenantId(id)), *each as usize));
+        let serve = tenants.iter().flat_map(|id| std::iter::repeat_n(Use::Serve(*id), *each as usize));
         owners.push(serve.chain(std::iter::repeat_n(IN_TURN, *turns as usize)).rev().collect());
     }
     let mut instances = |part: &Vec<u32>| {
@@ -134,7 +135,8 @@ fn spread(problem: &Problem, rooms: &[Room], share: &Share) -> Option<Layout> {
 
 /// As even as the GPUs can be cut, for mixed hosts and for more tenants than slices; one share more is the retrainings'.
 fn by_shares(problem: &Problem) -> Layout {
-    let share = problem.gpus.len() as f64 / (problem.tenants.len() + 1) as f64;
-    let uses = (0..problem.tenants.len() as u16).map(|id| Use::Serve(TenantId(id))).chain([IN_TURN]);
+    let tenants = servable(problem);
+    let share = problem.gpus.len() as f64 / (tenants.len() + 1) as f64;
+    let uses = tenants.into_iter().map(Use::Serve).chain([IN_TURN]);
     realise(problem, &uses.map(|to| Want { to, gpus: share }).collect::<Vec<Want>>())
 }

@@ -167,6 +167,34 @@ fn an_even_split_is_even_and_never_cut_again() {
     assert!([second, third, fourth.plan].iter().all(|plan| sites(plan) == sites(&first)));
 }
 
+/// A tenant that has left, as a live host keeps its number.
+fn gone() -> crate::TenantState {
+    let mut gone = tenant("(gone)", 0.0);
+    gone.capacity_rps.iter_mut().flatten().for_each(|rps| *rps = 0.0);
+    gone
+}
+
+#[test]
+fn those_that_remain_get_what_they_would_get_alone() {
+    for name in RIVALS {
+        for (gpus, is_shared) in [(1, false), (2, false), (1, true)] {
+            let host = |tenants: Vec<crate::TenantState>| {
+                let mut host = problem(tenants);
+                host.tenants.last_mut().unwrap().retraining = due(60.0, 0.9);
+                host.gpus = vec![host.gpus[0].clone(); gpus];
+                if is_shared { shared(host) } else { host }
+            };
+            let alone = host(vec![tenant("vision", 20.0), tenant("text", 12.0)]);
+            let with = host(vec![gone(), tenant("vision", 20.0), gone(), gone(), tenant("text", 12.0)]);
+            let [plan, beside] = [&alone, &with].map(|host| asked(&mut *of(name, host), host, 1).plan);
+            let got = [0, 1].map(|id| serves(&alone, &plan, id));
+            assert!(got.iter().all(|slices| *slices > 0), "{name:?} {gpus} {is_shared}: {plan:?}");
+            assert_eq!([1, 4].map(|id| serves(&with, &beside, id)), got, "{name:?} {gpus} {is_shared}: {beside:?}");
+            assert_eq!(retrains(&beside).len(), retrains(&plan).len(), "{name:?} {gpus} {is_shared}");
+        }
+    }
+}
+
 #[test]
 fn ekya_decides_at_a_windows_start_and_at_the_end_of_a_retraining_only() {
     let mut host = three();
