@@ -77,9 +77,10 @@ impl Access {
         }
         let sent = authorization.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let sent = sent.map(|(_, sent)| sent.trim()).ok_or_else(unknown)?;
-        match &self.tokens {
-            Some(tokens) if Tokens::looks_like_one(sent) => tokens.check(sent, scope, tenant),
-            _ => self.keys.check(sent, scope, tenant),
+        match (self.keys.find(sent), &self.tokens) {
+            (Some(key), _) => key.allows(scope, tenant),
+            (None, Some(tokens)) if Tokens::looks_like_one(sent) => tokens.check(sent, scope, tenant),
+            (None, _) => Err(unknown()),
         }
     }
 }
@@ -106,11 +107,13 @@ pub struct Key {
 pub struct Keys(pub Vec<Key>);
 
 impl Keys {
-    fn check(&self, sent: &str, scope: Scope, tenant: Option<&str>) -> Result<(), ApiError> {
+    fn find(&self, sent: &str) -> Option<&Key> {
+        if self.0.is_empty() {
+            return None;
+        }
         let hash: [u8; 32] = Sha256::digest(sent.as_bytes()).into();
         // All are compared, so that the time taken tells nothing of which comes near.
-        let known = self.0.iter().fold(None, |found, key| if bool::from(key.sha256.ct_eq(&hash)) { Some(key) } else { found });
-        known.ok_or_else(unknown)?.allows(scope, tenant)
+        self.0.iter().fold(None, |found, key| if bool::from(key.sha256.ct_eq(&hash)) { Some(key) } else { found })
     }
 }
 
@@ -166,6 +169,20 @@ mod tests {
         for sent in [None, Some("secret-a"), Some("Basic secret-a"), Some("Bearer "), Some("Bearer secret-")] {
             assert_eq!(check(sent, Scope::Inference, Some("a")), Err(401), "{sent:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_looks_like_a_token_is_a_key_all_the_same() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [b'x'; 32]).unwrap();
+        let (algorithm, key_file) = (crate::config::JwtAlgorithm::Hs256, file.path().to_owned());
+        let jwt = crate::config::JwtConfig { algorithm, key: key_file, issuer: None, audience: None, leeway_s: 0.0 };
+        let keys = Keys(vec![key("dots", "a.b.c", &["a"], &[Scope::Inference])]);
+        let both = Access { keys, tokens: Some(Tokens::open(&jwt).unwrap()) };
+        let check = |sent: &str, tenant| both.check(Some(sent), Scope::Inference, Some(tenant)).map_err(|e| e.status.as_u16());
+        assert_eq!(check("Bearer a.b.c", "a"), Ok(()));
+        assert_eq!(check("Bearer a.b.c", "b"), Err(403));
+        assert_eq!(check("Bearer a.b.d", "a"), Err(401));
     }
 
     #[test]

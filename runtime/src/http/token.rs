@@ -159,7 +159,12 @@ impl Tokens {
     }
 
     fn verified(&self, token: &str) -> Result<Granted, String> {
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| said(error.kind()))?.claims;
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| said(error.kind()))?;
+        // RFC 7515 section 4.1.11: what must be understood and is not.
+        if let Some(critical) = decoded.header.crit {
+            return Err(format!("its header demands that {critical:?} be understood, which nothing of is here"));
+        }
+        let claims = decoded.claims;
         let leeway = self.validation.leeway as f64;
         Ok(Granted {
             name: claims.sub.unwrap_or_default(),
@@ -200,16 +205,33 @@ fn algorithm(algorithm: JwtAlgorithm) -> Algorithm {
 fn read(file: &Path, algorithm: JwtAlgorithm) -> anyhow::Result<DecodingKey> {
     let bytes = std::fs::read(file)?;
     let wanted = "must hold a public key, PEM";
+    let label = pem_label(&bytes);
     match algorithm {
         JwtAlgorithm::Hs256 => {
             let secret = bytes.trim_ascii();
+            // Whoever knows a public key could sign with it.
+            anyhow::ensure!(label.is_none(), "must hold a secret for HS256, and holds PEM: a public key is no secret");
             anyhow::ensure!(secret.len() >= SECRET, "must hold a secret of {SECRET} bytes or more");
             Ok(DecodingKey::from_secret(secret))
+        }
+        _ if label.is_some_and(|label| !label.ends_with(PUBLIC)) => {
+            anyhow::bail!("{wanted} (BEGIN PUBLIC KEY), and holds something else: no private key, no certificate")
         }
         JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&bytes).context(format!("{wanted}, of RSA")),
         JwtAlgorithm::Es256 => DecodingKey::from_ec_pem(&bytes).context(format!("{wanted}, of the curve P-256")),
         JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem(&bytes).context(format!("{wanted}, of Ed25519")),
     }
+}
+
+/// How the label of a public key ends (RFC 7468 section 13; `RSA PUBLIC KEY` is PKCS #1's).
+const PUBLIC: &[u8] = b"PUBLIC KEY";
+
+/// What a PEM file says it holds; `None` = it is none.
+fn pem_label(bytes: &[u8]) -> Option<&[u8]> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let from = bytes.windows(BEGIN.len()).position(|window| window == BEGIN)? + BEGIN.len();
+    let length = bytes[from..].windows(5).position(|window| window == b"-----")?;
+    Some(&bytes[from..from + length])
 }
 
 /// The cryptography of `ring`, which TLS uses already.

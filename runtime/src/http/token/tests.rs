@@ -29,13 +29,21 @@ fn pem(head: &[u8], key: &[u8]) -> Vec<u8> {
 }
 
 fn token(algorithm: &str, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    headed(&json!({ "alg": algorithm, "typ": "JWT" }), claims, sign)
+}
+
+fn headed(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let message = format!("{}.{}", part(&json!({ "alg": algorithm, "typ": "JWT" })), part(claims));
+    let message = format!("{}.{}", part(header), part(claims));
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(sign(message.as_bytes())))
 }
 
+fn hmac(message: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message).as_ref().to_vec()
+}
+
 fn hs256(claims: &Value) -> String {
-    token("HS256", claims, |message| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message).as_ref().to_vec())
+    token("HS256", claims, hmac)
 }
 
 fn tokens(change: impl Fn(&mut JwtConfig)) -> Tokens {
@@ -100,15 +108,31 @@ fn claims_are_checked_and_what_is_wrong_is_said() {
 #[test]
 fn a_remembered_token_expires_too() {
     let tokens = tokens(|_| {});
-    let token = hs256(&json!({ "exp": soon(), "scope": "*" }));
+    let token = hs256(&json!({ "exp": now() - 10.0, "scope": "*" }));
+    let remember = |from: f64, until: f64| {
+        let grants = vec![Grant { scope: Scope::Admin, tenant: None }];
+        let granted = Granted { name: String::new(), grants, from, until };
+        tokens.known.lock().unwrap().insert(Sha256::digest(token.as_bytes()).into(), Arc::new(granted));
+    };
+    // As long as it is remembered as good, it is not looked at again.
+    remember(0.0, soon());
     assert_eq!(status(&tokens, &token, Scope::Admin, None), Ok(()));
-    for granted in tokens.known.lock().unwrap().values_mut() {
-        let Granted { name, grants, from, .. } = &**granted;
-        *granted = Arc::new(Granted { name: name.clone(), grants: grants.clone(), from: *from, until: now() - 1.0 });
+    for (from, until) in [(0.0, now() - 1.0), (soon(), soon())] {
+        remember(from, until);
+        let refused = (401, "the token is refused: it has expired".to_owned());
+        assert_eq!(status(&tokens, &token, Scope::Admin, None), Err(refused));
     }
-    // It is verified anew, and is still good.
-    assert_eq!(status(&tokens, &token, Scope::Admin, None), Ok(()));
-    assert_eq!(tokens.known.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_token_that_demands_to_be_understood_better_is_refused() {
+    let claims = json!({ "exp": soon(), "scope": "*" });
+    let critical = |names: Value| headed(&json!({ "alg": "HS256", "crit": names }), &claims, hmac);
+    for names in [json!(["exp"]), json!([]), json!("exp")] {
+        assert_eq!(status(&tokens(|_| {}), &critical(names), Scope::Admin, None).unwrap_err().0, 401);
+    }
+    let (_, message) = status(&tokens(|_| {}), &critical(json!(["b64"])), Scope::Admin, None).unwrap_err();
+    assert!(message.contains("[\"b64\"]"), "{message}");
 }
 
 #[test]
@@ -163,4 +187,26 @@ fn a_key_that_will_not_do_is_refused_and_named() {
         assert!(!error.contains("short"), "{error}");
     }
     assert!(Tokens::open(&config(JwtAlgorithm::Hs256, "/not/there".into())).is_err());
+}
+
+#[test]
+fn a_key_of_the_wrong_kind_is_refused() {
+    // Of RSA: two small numbers (RFC 8017 appendix A.1.1), which nothing looks at before there is a signature.
+    let named = |label: &str| {
+        let der = STANDARD.encode([0x30, 0x06, 0x02, 0x01, 0x23, 0x02, 0x01, 0x03]);
+        file(format!("-----BEGIN {label}-----\n{der}\n-----END {label}-----\n").as_bytes())
+    };
+    let said = |label: &str, algorithm| {
+        let (_folder, path) = named(label);
+        Tokens::open(&config(algorithm, path)).map(|_| ()).map_err(|error| format!("{error:#}"))
+    };
+    assert_eq!(said("RSA PUBLIC KEY", JwtAlgorithm::Rs256), Ok(()));
+    for label in ["RSA PRIVATE KEY", "PRIVATE KEY", "CERTIFICATE"] {
+        let error = said(label, JwtAlgorithm::Rs256).unwrap_err();
+        assert!(error.contains("must hold a public key") && error.contains("no private key"), "{error}");
+    }
+    for label in ["PUBLIC KEY", "RSA PUBLIC KEY", "PRIVATE KEY"] {
+        let error = said(label, JwtAlgorithm::Hs256).unwrap_err();
+        assert!(error.contains("must hold a secret") && error.contains("a public key is no secret"), "{error}");
+    }
 }
