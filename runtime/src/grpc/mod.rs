@@ -29,14 +29,14 @@ use tonic::transport::Server;
 use tonic::{Code, Status};
 
 use crate::http::{ApiError, AppState};
-use bound::Counted;
+use bound::{Counted, Prompt};
 use service::Service;
 
 /// Requests of one connection that may be in work at once; more wait.
 const STREAMS: u32 = 1024;
 /// Largest headers of a call, bytes.
 const HEADERS: u32 = 16 << 10;
-/// Longest that a handshake may take.
+/// Longest that a handshake may take, and after it the first bytes of HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at once.
 const HANDSHAKES: usize = 256;
@@ -92,14 +92,19 @@ pub fn start(state: Arc<AppState>, host: &str, port: u16, tls: Option<rustls::Se
             let _ = stopped.await;
         };
         let served = match tls {
-            None => server.serve_with_incoming_shutdown(incoming, until).await,
-            Some(tls) => server.serve_with_incoming_shutdown(secured(incoming, tls), until).await,
+            None => server.serve_with_incoming_shutdown(prompt(incoming), until).await,
+            Some(tls) => server.serve_with_incoming_shutdown(prompt(secured(incoming, tls)), until).await,
         };
         if let Err(error) = served {
             tracing::error!(%error, "the gRPC front ended");
         }
     });
     Ok(Running { address, stop, ended, runtime })
+}
+
+/// Connections that have to begin soon.
+fn prompt<S>(incoming: impl Stream<Item = std::io::Result<S>>) -> impl Stream<Item = std::io::Result<Prompt<S>>> {
+    incoming.map(|stream| stream.map(|stream| Prompt::new(stream, HANDSHAKE)))
 }
 
 /// Connections after their handshakes, which wait for each other only beyond so many; those that fail are dropped.
