@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -26,6 +27,8 @@ pub struct Quota {
 /// Lets a tenant's requests in, by its quota; the quota can be changed at any time.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// The last one set.
+    quota: Mutex<Quota>,
     rate: ArcSwapOption<DefaultDirectRateLimiter>,
     /// 0 = no bound.
     most: AtomicU32,
@@ -48,10 +51,14 @@ impl Drop for Permit<'_> {
 }
 
 impl Gate {
-    /// Goes by this quota from now on.
+    /// Goes by this quota from now on; what a rate that stays has let in already is not forgotten.
     pub fn set(&self, quota: Quota) {
-        self.rate.store(quota.limiter().map(std::sync::Arc::new));
+        let mut before = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
+        if (before.rate_rps, before.burst) != (quota.rate_rps, quota.burst) {
+            self.rate.store(quota.limiter().map(Arc::new));
+        }
         self.most.store(quota.concurrency.unwrap_or(0), Ordering::Relaxed);
+        *before = quota;
     }
 
     /// Lets nothing in any more; resolves when nothing is within.
@@ -145,6 +152,8 @@ mod tests {
         assert_eq!(let_in, 3);
         let refused = gate.enter("a").unwrap_err();
         assert!(refused.retry_after.unwrap() > Duration::from_secs(900) && refused.message.contains("tenant \"a\" is over its quota"));
+        gate.set(Quota { rate_rps: Some(0.001), burst: Some(3), concurrency: Some(9) });
+        assert!(gate.enter("a").is_err(), "the same rate set again is no new burst");
         gate.set(Quota::default());
         assert!(gate.enter("a").is_ok(), "a quota can be lifted");
     }
