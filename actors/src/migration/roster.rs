@@ -1,10 +1,13 @@
 //! Tenants that come, and the workers of those that go.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use actix::prelude::*;
 use migrator_solver::{InstanceId, Task, TaskKind, TenantId};
 use tokio::sync::oneshot;
 
-use super::{BoundState, MigrationActor, TenantActors};
+use super::{Bound, BoundState, MigrationActor, TenantActors};
 use crate::launcher::RELEASE;
 use crate::retraining::TakeAway;
 use crate::tenant::DrainLane;
@@ -70,6 +73,7 @@ impl MigrationActor {
         let Some(bound) = self.bound.get_mut(&instance).filter(|bound| bound.state != BoundState::Draining) else { return };
         // A worker that dies now is not started again.
         bound.state = BoundState::Draining;
+        let pid = bound.handle.pid();
         let actors = self.tenant(task).cloned();
         let drain = async move {
             let Some(actors) = actors else { return };
@@ -81,7 +85,7 @@ impl MigrationActor {
         };
         ctx.spawn(drain.into_actor(self).map(move |(), actor, ctx| {
             // A transition may have come in between and handed the instance on.
-            if let Some(bound) = actor.bound.remove(&instance).filter(|bound| bound.task == task) {
+            if let Some(bound) = still_bound(&mut actor.bound, instance, task, pid) {
                 tracing::info!(instance = instance.0, "released: its tenant has left");
                 actor.leaving.retain(migrator_wire::client::WorkerHandle::is_alive);
                 actor.leaving.push(bound.handle.clone());
@@ -102,6 +106,48 @@ impl MigrationActor {
             for done in self.departing.remove(&tenant).unwrap_or_default() {
                 let _ = done.send(());
             }
+        }
+    }
+}
+
+/// Takes what is bound to an instance, if that is still this worker with this task.
+fn still_bound(bound: &mut BTreeMap<InstanceId, Bound>, instance: InstanceId, task: Task, pid: u32) -> Option<Bound> {
+    match bound.entry(instance) {
+        Entry::Occupied(found) if found.get().task == task && found.get().handle.pid() == pid => Some(found.remove()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use migrator_wire::client::{SpawnOptions, Worker, WorkerHandle};
+    use migrator_wire::frame::stream::{FrameReader, Rope};
+    use migrator_wire::message::{FromWorker, PROTOCOL, ToWorker};
+
+    use super::*;
+
+    async fn worker(pid: u32) -> WorkerHandle {
+        let (ours, theirs) = tokio::io::duplex(1 << 12);
+        tokio::spawn(async move {
+            let (read, mut write) = tokio::io::split(theirs);
+            let (id, ..): (u64, ToWorker, bytes::Bytes) = FrameReader::new(read).read().await.ok()??;
+            let mut rope = Rope::default();
+            rope.push(id, &FromWorker::Hello { protocol: PROTOCOL, pid, torch: "none".into() }, Vec::new()).ok()?;
+            rope.write_to(&mut write).await.ok()
+        });
+        let (read, write) = tokio::io::split(ours);
+        Worker::attach(read, write, SpawnOptions::new("", "test")).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn the_next_owners_worker_is_left_where_it_is() {
+        const HERE: InstanceId = InstanceId(1);
+        let (leaving, other) = (Task::inference(TenantId(0)), Task::inference(TenantId(1)));
+        for (task, pid, taken) in [(leaving, 7, true), (leaving, 8, false), (other, 7, false), (other, 8, false)] {
+            let there = Bound { task, handle: worker(pid).await, version: None, state: BoundState::Serving };
+            let mut bound = BTreeMap::from([(HERE, there)]);
+            assert_eq!(still_bound(&mut bound, HERE, leaving, 7).is_some(), taken, "{task:?} {pid}");
+            assert_eq!(bound.contains_key(&HERE), !taken, "{task:?} {pid}");
         }
     }
 }
