@@ -25,8 +25,25 @@ pub(super) struct Meter {
     service_ratio: Gauge,
     mean_batch: Gauge,
     version: Gauge,
-    hedges: Counter,
-    hedges_won: Counter,
+    hedges: Rising,
+    hedges_won: Rising,
+}
+
+/// A counter of what is told as a total that begins at 0 whenever a tenant of this name comes, and must not run backwards then.
+struct Rising {
+    counter: Counter,
+    told: u64,
+}
+
+impl Rising {
+    fn new(counter: Counter) -> Rising {
+        Rising { counter, told: 0 }
+    }
+
+    fn tell(&mut self, total: u64) {
+        self.counter.increment(total.saturating_sub(self.told));
+        self.told = total;
+    }
 }
 
 impl Meter {
@@ -53,8 +70,8 @@ impl Meter {
             service_ratio: series("migrator_service_time_ratio"),
             mean_batch: series("migrator_batch_rows_mean"),
             version: series("migrator_model_version"),
-            hedges: counter!("migrator_hedges_total", "tenant" => tenant.to_owned()),
-            hedges_won: counter!("migrator_hedges_won_total", "tenant" => tenant.to_owned()),
+            hedges: Rising::new(counter!("migrator_hedges_total", "tenant" => tenant.to_owned())),
+            hedges_won: Rising::new(counter!("migrator_hedges_won_total", "tenant" => tenant.to_owned())),
         }
     }
 
@@ -73,9 +90,9 @@ impl Meter {
         self.version.set(f64::from(version));
     }
 
-    pub fn second(&self, second: &Telemetry, totals: &Totals, accuracy: Option<Accuracy>) {
-        self.hedges.absolute(totals.hedged);
-        self.hedges_won.absolute(totals.hedges_won);
+    pub fn second(&mut self, second: &Telemetry, totals: &Totals, accuracy: Option<Accuracy>) {
+        self.hedges.tell(totals.hedged);
+        self.hedges_won.tell(totals.hedges_won);
         self.queue_depth.set(second.queue_depth as f64);
         self.arrival_rps.set(second.arrivals as f64 / second.seconds.max(0.1));
         self.service_ratio.set(second.service_ratio);
@@ -94,5 +111,24 @@ impl Meter {
             // A counter of correct answers cannot run backwards when the accuracy falls: it adds up second by second.
             self.good.increment((second.ok as f64 * accuracy.value * 1000.0) as u64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_comes_again_counts_on() {
+        let series = Arc::new(AtomicU64::new(0));
+        let come = || Rising::new(Counter::from_arc(Arc::clone(&series)));
+        let mut first = come();
+        [3, 3, 5].into_iter().for_each(|total| first.tell(total));
+        assert_eq!(series.load(Ordering::Relaxed), 5);
+        come().tell(2);
+        assert_eq!(series.load(Ordering::Relaxed), 7);
     }
 }

@@ -58,7 +58,7 @@ struct Sent {
     version: u32,
     rows: u32,
     at: Time,
-    /// Requests in it; 0 for an evaluation.
+    /// Requests in it, also where it is a batch sent once more; 0 for an evaluation.
     requests: u64,
     /// What they had waited, summed.
     waited: Duration,
@@ -74,9 +74,8 @@ impl TenantActor {
         };
         let at = self.clock.now();
         let (requests, waited) = match work {
-            Work::Requests => self.waited(batch, at),
-            // Whichever of the two comes back first: the first counts for both.
-            Work::Evaluation(_) | Work::Again(_) => (0, Duration::ZERO),
+            Work::Requests | Work::Again(_) => self.waited(batch, at),
+            Work::Evaluation(_) => (0, Duration::ZERO),
         };
         let (payload, inputs) = match work {
             Work::Requests | Work::Again(_) => self.payload_of_requests(batch),
@@ -123,8 +122,11 @@ impl TenantActor {
         match result {
             Ok((FromWorker::Inferred { compute_us, ended_us, .. }, output)) => {
                 let compute = Duration::from_micros(u64::from(compute_us));
-                self.count(&sent, now, compute, way_back(ended_us));
-                self.look_for_drift(&sent, &output);
+                // Of two batches with the same requests, whichever is second has none left.
+                if self.machine.batch(batch).next().is_some() {
+                    self.count(&sent, now, compute, way_back(ended_us));
+                    self.look_for_drift(&sent, &output);
+                }
                 self.outputs.insert(batch, Computed { version: sent.version, output, sent: sent.at, compute });
                 self.machine.finished(now, batch, compute);
             }

@@ -36,6 +36,7 @@ fn a_batch_that_an_instance_is_slow_with_is_sent_once_more_in_time() {
     assert_eq!(machine.batch(second).collect::<Vec<_>>(), [(RequestId(1), 1)]);
     machine.finished(ms(95), second, span(10));
     assert_eq!(served(&polled(&mut machine, ms(95))), [1]);
+    assert_eq!(machine.batch(first).count(), 0, "statistics go by that: the second answers nothing");
     machine.finished(ms(300), first, span(300));
     assert_eq!(answers(&polled(&mut machine, ms(300))), [], "a request is answered once");
     let Totals { arrived, ok, hedged, hedges_won, batches, .. } = machine.totals();
