@@ -136,6 +136,24 @@ pub enum SampleError {
     Busy,
 }
 
+/// How much is kept of one tenant's samples; the oldest go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most samples.
+    pub samples: u64,
+    /// Most bytes: features, and what a sample takes beside them. Features that several samples share count for each.
+    pub bytes: Option<u64>,
+    /// Longest time that a sample is kept.
+    pub age: Option<Duration>,
+}
+
+impl Bounds {
+    /// By number alone.
+    pub fn samples(samples: u64) -> Bounds {
+        Bounds { samples, bytes: None, age: None }
+    }
+}
+
 /// Where labelled samples are kept; `runtime` implements it on SQLite. Calls block.
 pub trait SampleStore: Send + Sync {
     /// Keeps samples of a tenant, arrived at `at_ms` (Unix milliseconds); the oldest beyond the bound go.
@@ -153,6 +171,8 @@ pub trait SampleStore: Send + Sync {
     /// # Errors
     /// What the store says, in one line.
     fn replay(&self, tenant: &str, before_ms: u64, limit: usize, seed: u64) -> Result<Vec<Sample>, String>;
+    /// Keeps a tenant's samples within these bounds from now on.
+    fn set_bounds(&self, tenant: &str, bounds: Bounds);
     /// Samples kept for a tenant.
     ///
     /// # Errors

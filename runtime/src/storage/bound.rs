@@ -3,28 +3,11 @@
 use std::sync::Weak;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use migrator_actors::message::Bounds;
 use rusqlite::{Connection, params};
 
 use super::schema::advise;
 use super::{Inner, SqliteSamples, signed};
-
-/// Bounds of one tenant's samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Most samples.
-    pub samples: u64,
-    /// Most bytes: features, and what a sample takes beside them. Features that several samples share count for each.
-    pub bytes: Option<u64>,
-    /// Longest time that a sample is kept.
-    pub age: Option<Duration>,
-}
-
-impl Bounds {
-    /// By number alone.
-    pub fn samples(samples: u64) -> Bounds {
-        Bounds { samples, bytes: None, age: None }
-    }
-}
 
 /// Samples removed at once while the store is locked, at least: 3 ms for rows of 40 bytes, 40 ms for 12 KiB, on a busy host.
 pub(super) const STEP: usize = 256;

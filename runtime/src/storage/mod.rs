@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use migrator_actors::message::{Origin, Sample, SampleStore};
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Config, RetrainingConfig, TenantConfig};
 
-pub use bound::Bounds;
+pub use migrator_actors::message::Bounds;
 use schema::advise;
 
 /// Labelled samples of all tenants in one SQLite file.
@@ -29,7 +29,7 @@ pub struct SqliteSamples {
     inner: Mutex<Inner>,
     /// What is kept of tenants that are not in `own`.
     usual: Bounds,
-    own: HashMap<String, Bounds>,
+    own: RwLock<HashMap<String, Bounds>>,
 }
 
 struct Inner {
@@ -51,17 +51,17 @@ impl SqliteSamples {
             std::fs::create_dir_all(folder).map_err(|e| StorageError(format!("{}: cannot be created: {e}", folder.display())))?;
         }
         let connection = schema::prepare(path).map_err(|e| StorageError(format!("{}: {e}", path.display())))?;
-        Ok(SqliteSamples { inner: Mutex::new(Inner { connection }), usual, own: HashMap::new() })
+        Ok(SqliteSamples { inner: Mutex::new(Inner { connection }), usual, own: RwLock::default() })
     }
 
     /// With other bounds for a tenant.
-    pub fn bound(mut self, tenant: &str, bounds: Bounds) -> SqliteSamples {
-        self.own.insert(tenant.to_owned(), bounds);
+    pub fn bound(self, tenant: &str, bounds: Bounds) -> SqliteSamples {
+        self.set_bounds(tenant, bounds);
         self
     }
 
     fn bounds(&self, tenant: &str) -> Bounds {
-        self.own.get(tenant).copied().unwrap_or(self.usual)
+        self.own.read().unwrap_or_else(PoisonError::into_inner).get(tenant).copied().unwrap_or(self.usual)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -88,6 +88,10 @@ impl SampleStore for SqliteSamples {
 
     fn replay(&self, tenant: &str, before_ms: u64, limit: usize, seed: u64) -> Result<Vec<Sample>, String> {
         self.lock().replay(tenant, before_ms, limit, seed).map_err(|e| advise(&e))
+    }
+
+    fn set_bounds(&self, tenant: &str, bounds: Bounds) {
+        self.own.write().unwrap_or_else(PoisonError::into_inner).insert(tenant.to_owned(), bounds);
     }
 
     fn count(&self, tenant: &str) -> Result<u64, String> {
@@ -235,18 +239,17 @@ fn signed(n: u64) -> i64 {
 /// # Errors
 /// As [`SqliteSamples::open`].
 pub fn of(config: &Config) -> Result<SqliteSamples, StorageError> {
-    let samples = SqliteSamples::open(&config.server.samples_file(), Bounds::of(&config.retraining))?;
-    let own = |samples: SqliteSamples, tenant: &TenantConfig| samples.bound(&tenant.name, Bounds::of(&config.retraining_of(tenant)));
+    let samples = SqliteSamples::open(&config.server.samples_file(), bounds(&config.retraining))?;
+    let own = |samples: SqliteSamples, tenant: &TenantConfig| samples.bound(&tenant.name, bounds(&config.retraining_of(tenant)));
     Ok(config.tenants.iter().fold(samples, own))
 }
 
-impl Bounds {
-    fn of(how: &RetrainingConfig) -> Bounds {
-        Bounds {
-            samples: u64::from(how.stored_samples.max(1)),
-            bytes: how.stored_mib.map(|mib| u64::from(mib) << 20),
-            age: how.stored_days.map(|days| std::time::Duration::from_secs_f64(days * 86_400.0)),
-        }
+/// How much is kept of a tenant's samples.
+pub(crate) fn bounds(how: &RetrainingConfig) -> Bounds {
+    Bounds {
+        samples: u64::from(how.stored_samples.max(1)),
+        bytes: how.stored_mib.map(|mib| u64::from(mib) << 20),
+        age: how.stored_days.map(|days| std::time::Duration::from_secs_f64(days * 86_400.0)),
     }
 }
 

@@ -156,6 +156,19 @@ fn samples_go_by_size_and_by_age() {
 }
 
 #[test]
+fn a_tenant_that_comes_later_has_bounds_of_its_own() {
+    let (_folder, store) = store(1000);
+    let add = |at: u64| store.add("late", at, &[sample(&at.to_le_bytes(), 1, Origin::Client)]).unwrap();
+    (0..4).for_each(add);
+    store.set_bounds("late", Bounds::samples(2));
+    add(4);
+    assert_eq!(store.count("late"), Ok(2));
+    store.set_bounds("late", Bounds::samples(3));
+    (5..9).for_each(add);
+    assert_eq!(store.count("late"), Ok(3));
+}
+
+#[test]
 fn a_bound_that_was_lowered_is_reached_in_steps_and_the_file_becomes_smaller() {
     let (folder, store) = store(10_000);
     let many: Vec<Sample> = (0..5000u32).map(|n| sample(&[&n.to_le_bytes()[..], &[0; 2000]].concat(), 1, Origin::Client)).collect();
