@@ -24,6 +24,15 @@ pub struct ExportSpec {
     pub replay_share: f64,
     /// Share of the new samples that only measures accuracy.
     pub held_out_share: f64,
+    /// The smallest that this share has been: what a smaller one did not hold out was trained on, whatever the share is now.
+    pub least_held_out_share: f64,
+}
+
+impl ExportSpec {
+    /// This one, after another one.
+    pub(super) fn after(self, before: ExportSpec) -> ExportSpec {
+        ExportSpec { least_held_out_share: self.least_held_out_share.min(before.least_held_out_share), ..self }
+    }
 }
 
 /// How often the store is asked for the number of samples while too few are there.
@@ -87,10 +96,10 @@ fn write(
 ) -> Result<u64, String> {
     let fresh = store.between(tenant, fresh_ms.start, fresh_ms.end, how.max_samples)?;
     // As many more as are held out of them.
-    let wanted = fresh.len() as f64 * how.replay_share / (1.0 - how.held_out_share / 2.0);
+    let wanted = fresh.len() as f64 * how.replay_share / (1.0 - how.least_held_out_share / 2.0);
     let replayed = store.replay(tenant, fresh_ms.start, wanted as usize, seed)?;
     let mut samples = held_out(&fresh, how.held_out_share);
-    samples.extend(never_trained_on(&replayed, how.held_out_share));
+    samples.extend(never_trained_on(&replayed, how.least_held_out_share));
     data::write(path, spec, &samples).map_err(|error| one_line(&error))?;
     Ok(samples.iter().filter(|sample| sample.part == Part::Train).count() as u64)
 }
@@ -165,6 +174,18 @@ mod tests {
             let marked = marked(window);
             let trained = (0..window.len()).filter(|&i| older[at * 250 + i] && !marked[i]).count();
             assert_eq!(trained, 0, "window {at}");
+        }
+    }
+
+    #[test]
+    fn what_a_smaller_share_let_be_trained_on_never_counts_as_older() {
+        let how = |share| ExportSpec { max_samples: 1000, replay_share: 0.5, held_out_share: share, least_held_out_share: share };
+        let samples: Vec<Sample> = (0..1000).map(sample).collect();
+        let trained: Vec<bool> = held_out(&samples, 0.1).iter().map(|sample| sample.part == Part::Train).collect();
+        for now in [how(0.4).after(how(0.1)), how(0.4).after(how(0.1).after(how(0.3))), how(0.2).after(how(0.4).after(how(0.1)))] {
+            let older = never_trained_on(&samples, now.least_held_out_share).map(|sample| sample.part == Part::Older);
+            let older: Vec<bool> = older.collect();
+            assert!(older.contains(&true) && !older.iter().zip(&trained).any(|(older, trained)| *older && *trained), "{now:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use metrics::{Gauge, counter, gauge};
-use migrator_machine::retraining::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingStatus, RetrainingWish};
+use migrator_machine::retraining::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish};
 use migrator_machine::{RetrainingMachine, Time};
 use migrator_models::store::Store;
 use migrator_models::{ModelSpec, Older, TrainSpec, Trained};
@@ -328,7 +328,8 @@ impl Handler<AskRetraining> for RetrainingActor {
             crate::meter::violation(&violation);
         }
         self.count(ctx);
-        if self.parts.config.rollback || self.parts.config.canary_share > 0.0 {
+        let config = self.machine.config();
+        if config.rollback || config.canary_share > 0.0 || self.machine.state() == RetrainingState::Canary {
             self.look(ctx);
         }
         RetrainingSeen { status: self.machine.status(), history: self.machine.history().cloned().collect() }

@@ -1,21 +1,16 @@
 //! What a reload changes: how a tenant is retrained, and whether at all.
 
 use actix::prelude::*;
+use migrator_machine::retraining::Tuning;
 
 use super::{ExportSpec, RetrainingActor};
 
 /// Goes by these from now on.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Copy, Debug, PartialEq, Message)]
 #[rtype(result = "()")]
 pub struct Retune {
-    /// Whether there are retrainings.
-    pub enabled: bool,
-    /// Fewest samples that begin one.
-    pub min_samples: u64,
-    /// Least gain that is published.
-    pub min_gain: f64,
-    /// Whether a version that does worse is taken back.
-    pub rollback: bool,
+    /// When it is worth it, and how a version gets into service.
+    pub how: Tuning,
     /// What goes into a data set.
     pub export: ExportSpec,
 }
@@ -24,9 +19,9 @@ impl Handler<Retune> for RetrainingActor {
     type Result = ();
 
     fn handle(&mut self, message: Retune, ctx: &mut Self::Context) {
-        let Retune { enabled, min_samples, min_gain, rollback, export } = message;
-        self.machine.retune(enabled, min_samples, min_gain, rollback);
-        (self.parts.config.rollback, self.parts.export) = (rollback, export);
+        let Retune { how, export } = message;
+        self.machine.retune(how);
+        self.parts.export = export.after(self.parts.export);
         self.pump(ctx);
     }
 }

@@ -36,7 +36,12 @@ pub(super) fn floor_rps(tenant: &TenantConfig) -> f64 {
 /// What a data set is made of.
 pub(super) fn export(config: &Config, tenant: &TenantConfig) -> ExportSpec {
     let how = config.retraining_of(tenant);
-    ExportSpec { max_samples: how.max_samples as usize, replay_share: how.replay_share, held_out_share: how.held_out_share }
+    ExportSpec {
+        max_samples: how.max_samples as usize,
+        replay_share: how.replay_share,
+        held_out_share: how.held_out_share,
+        least_held_out_share: how.held_out_share,
+    }
 }
 
 /// What measuring a tenant's model gave.

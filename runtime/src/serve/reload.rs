@@ -12,6 +12,7 @@ use migrator_actors::coordinator::Retune as Replan;
 use migrator_actors::retraining::Retune as Relearn;
 use migrator_actors::tenant::Retune;
 use migrator_actors::{coordinator, migration, retraining, tenant};
+use migrator_machine::retraining::Tuning;
 use migrator_solver::TenantId;
 
 use super::build::Setup;
@@ -26,6 +27,7 @@ use crate::http::limit::Quota;
 use crate::http::recent::Remember;
 use crate::http::reload::Reloaded;
 use crate::http::token::Tokens;
+use crate::storage;
 
 /// What is told of a new configuration.
 pub(super) struct Reload {
@@ -40,6 +42,9 @@ impl Reload {
     /// undone: only a server that stops may do that.
     pub async fn reload(&mut self, setup: &Setup) -> Result<Reloaded, String> {
         let result = self.change(setup).await;
+        if result.is_ok() {
+            crate::config::warnings(&self.current).iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
         let told = match &result {
             Ok(Reloaded { changed, added, removed }) => {
                 let [changed, added, removed] = [changed, added, removed].map(|names| names.join(", "));
@@ -101,15 +106,14 @@ impl Reload {
         let TenantConfig { slo_ms, weight, .. } = *tenant;
         let floor_rps = maker::floor_rps(tenant);
         let _ = setup.coordinator.send(Replan { tenant: id, slo_ms, weight, floor_rps }).await;
-        let RetrainingConfig { enabled, min_gain, rollback, .. } = how;
-        let (min_samples, export) = (u64::from(how.min_samples), maker::export(new, tenant));
-        let _ = actors.retraining.send(Relearn { enabled, min_samples, min_gain, rollback, export }).await;
+        let _ = actors.retraining.send(relearn(new, tenant)).await;
     }
 
     async fn join(&self, setup: &Setup, new: &Config, id: TenantId, made: Made) {
         let Some(tenant) = new.tenants.iter().find(|tenant| tenant.name == made.planning.name) else { return };
         let Made { actors, front, planning, facts } = made;
         migrator_actors::meter::register(&[&tenant.name]);
+        setup.maker.samples.set_bounds(&tenant.name, storage::bounds(&new.retraining_of(tenant)));
         setup.seats.borrow_mut().join(id, &tenant.name, actors.clone());
         let _ = setup.migration.send(migration::Join { tenant: id, actors: actors.clone() }).await;
         let model = tenant.model.name.clone();
@@ -176,18 +180,41 @@ fn live_from(old: &Config, new: &Config) -> Config {
     if let (Some(live), Some(new)) = (&mut live.server.tls, &new.server.tls) {
         *live = new.clone();
     }
-    let RetrainingConfig { enabled, min_samples, max_samples, replay_share, held_out_share, min_gain, rollback, .. } = new.retraining;
-    live.retraining =
-        RetrainingConfig { enabled, min_samples, max_samples, replay_share, held_out_share, min_gain, rollback, ..old.retraining.clone() };
+    live.retraining = live_retraining(&old.retraining, &new.retraining);
     let before = |new: &TenantConfig| old.tenants.iter().find(|old| old.name == new.name);
     // One that comes may be anything.
     live.tenants = new.tenants.iter().map(|new| before(new).map_or_else(|| new.clone(), |old| live_tenant(old, new))).collect();
     live
 }
 
+// Every field is named here, so that a new one is not taken for one that may change before anything goes by it.
+
+fn live_retraining(old: &RetrainingConfig, new: &RetrainingConfig) -> RetrainingConfig {
+    RetrainingConfig {
+        window_s: old.window_s,
+        enabled: new.enabled,
+        min_samples: new.min_samples,
+        max_samples: new.max_samples,
+        replay_share: new.replay_share,
+        held_out_share: new.held_out_share,
+        min_gain: new.min_gain,
+        max_forgetting: new.max_forgetting,
+        canary_share: new.canary_share,
+        canary_samples: new.canary_samples,
+        canary_s: new.canary_s,
+        rollback: new.rollback,
+        microprofile_share: old.microprofile_share,
+        microprofile_epochs: old.microprofile_epochs,
+        beyond_window_s: old.beyond_window_s,
+        stored_samples: old.stored_samples,
+        stored_mib: old.stored_mib,
+        stored_days: old.stored_days,
+    }
+}
+
 fn live_tenant(old: &TenantConfig, new: &TenantConfig) -> TenantConfig {
-    let own = new.retraining.clone();
     TenantConfig {
+        name: old.name.clone(),
         slo_ms: new.slo_ms,
         weight: new.weight,
         floor_rps: new.floor_rps,
@@ -196,16 +223,47 @@ fn live_tenant(old: &TenantConfig, new: &TenantConfig) -> TenantConfig {
         rate_rps: new.rate_rps,
         burst: new.burst,
         concurrency: new.concurrency,
-        retraining: RetrainingOverride {
-            microprofile_share: old.retraining.microprofile_share,
-            configurations: old.retraining.configurations.clone(),
-            stored_samples: old.retraining.stored_samples,
-            stored_mib: old.retraining.stored_mib,
-            stored_days: old.retraining.stored_days,
-            ..own
-        },
-        ..old.clone()
+        hedge: old.hedge,
+        labels: old.labels.clone(),
+        golden: old.golden.clone(),
+        retraining: live_override(&old.retraining, &new.retraining),
+        model: old.model.clone(),
+        train: old.train.clone(),
     }
+}
+
+fn live_override(old: &RetrainingOverride, new: &RetrainingOverride) -> RetrainingOverride {
+    RetrainingOverride {
+        enabled: new.enabled,
+        min_samples: new.min_samples,
+        max_samples: new.max_samples,
+        replay_share: new.replay_share,
+        held_out_share: new.held_out_share,
+        min_gain: new.min_gain,
+        max_forgetting: new.max_forgetting,
+        canary_share: new.canary_share,
+        microprofile_share: old.microprofile_share,
+        stored_samples: old.stored_samples,
+        stored_mib: old.stored_mib,
+        stored_days: old.stored_days,
+        configurations: old.configurations.clone(),
+    }
+}
+
+/// What a tenant's retraining is told of a new configuration: all that [`live_retraining`] lets change.
+fn relearn(config: &Config, tenant: &TenantConfig) -> Relearn {
+    let how = config.retraining_of(tenant);
+    let tuning = Tuning {
+        enabled: how.enabled,
+        min_samples: u64::from(how.min_samples),
+        min_gain: how.min_gain,
+        max_forgetting: how.max_forgetting,
+        canary_share: how.canary_share,
+        canary_samples: u64::from(how.canary_samples),
+        canary: Duration::from_secs_f64(how.canary_s),
+        rollback: how.rollback,
+    };
+    Relearn { how: tuning, export: maker::export(config, tenant) }
 }
 
 /// What differs: keys of the file and of tenants that stay, and tenants.
@@ -333,6 +391,30 @@ mod tests {
         assert_eq!(fixed, ["server.http_port", "tenants.a.model.source.architecture.features"]);
         let learning = parse(&FILE.replace("rate_rps", "retraining = { enabled = false, microprofile_share = 0 }\nrate_rps"));
         assert_eq!(differences(&live_from(&old, &learning), &learning).unwrap(), ["tenants.a.retraining.microprofile_share"]);
+    }
+
+    #[test]
+    fn whatever_may_change_of_a_retraining_is_told_to_it() {
+        let with = |all: &str, own: &str| {
+            let own = FILE.replace("rate_rps", &format!("retraining = {{ {own} }}\nrate_rps"));
+            parse(&format!("[retraining]\n{all}\n{own}"))
+        };
+        let told = |config: &Config| relearn(config, &config.tenants[0]);
+        let usual = parse(FILE);
+        let all = "min_samples max_samples canary_samples canary_s";
+        let all = all.split(' ').map(|key| (format!("{key} = 77"), String::new()));
+        let own = ["replay_share", "held_out_share", "min_gain", "max_forgetting", "canary_share"];
+        let own = own.into_iter().map(|key| (String::new(), format!("{key} = 0.3")));
+        let flags = [(String::new(), "enabled = false".to_owned()), ("rollback = false".to_owned(), String::new())];
+        for (all, own) in all.chain(own).chain(flags) {
+            let changed = with(&all, &own);
+            assert_eq!(differences(&live_from(&usual, &changed), &changed).unwrap(), [""; 0], "{all}{own}");
+            assert_ne!(told(&changed), told(&usual), "{all}{own} changes nothing and is not refused");
+        }
+        for fixed in ["stored_samples = 7000", "microprofile_epochs = 2", "window_s = 50", "beyond_window_s = 9", "stored_days = 1"] {
+            let changed = with(fixed, "");
+            assert_eq!(differences(&live_from(&usual, &changed), &changed).unwrap().len(), 1, "{fixed}");
+        }
     }
 
     #[test]

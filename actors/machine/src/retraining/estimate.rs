@@ -21,6 +21,11 @@ impl Estimate {
         Estimate { prior_gain, least_gain, core_s, measured: false, reach: None }
     }
 
+    /// Gain to hope for whatever the last retrainings gained, from now on.
+    pub fn retune(&mut self, least_gain: f64) {
+        self.least_gain = least_gain;
+    }
+
     /// A retraining came to this accuracy on samples that were held out, whether it went into service or not.
     pub fn reached(&mut self, after: f64) {
         self.reach = Some(self.reach.map_or(after, |reach| reach + REACH_ALPHA * (after - reach)));
@@ -64,6 +69,8 @@ mod tests {
         assert_eq!((estimate.gain(), estimate.reach()), (0.05, None));
         estimate.reached(0.8);
         assert_eq!((estimate.gain(), estimate.reach()), (0.002, Some(0.8)));
+        estimate.retune(0.01);
+        assert_eq!((estimate.gain(), estimate.reach()), (0.01, Some(0.8)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use migrator_solver::InstanceId;
 
 pub use gain::{Gains, MicroprofileConfig, Prospect, usual};
 pub use resume::Interrupted;
-pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish};
+pub use types::{DiscardReason, RetrainingConfig, RetrainingResult, RetrainingState, RetrainingStatus, RetrainingWish, Tuning};
 pub use watch::{Live, Trial};
 
 use crate::Time;
@@ -92,14 +92,18 @@ impl RetrainingMachine {
         }
     }
 
-    /// What it was made with.
+    /// What it goes by.
     pub fn config(&self) -> &RetrainingConfig {
         &self.config
     }
 
-    /// Goes by these from now on; what is under way ends as it began.
-    pub fn retune(&mut self, enabled: bool, min_samples: u64, min_gain: f64, rollback: bool) {
-        self.config = RetrainingConfig { enabled, min_samples, min_gain, rollback, ..std::mem::take(&mut self.config) };
+    /// Goes by these from now on: a retraining under way is judged by them, a canary under way keeps its share and its deadline.
+    pub fn retune(&mut self, how: Tuning) {
+        let Tuning { enabled, min_samples, min_gain, max_forgetting, canary_share, canary_samples, canary, rollback } = how;
+        self.estimate.retune(min_gain);
+        let config = std::mem::take(&mut self.config);
+        self.config =
+            RetrainingConfig { enabled, min_samples, min_gain, max_forgetting, canary_share, canary_samples, canary, rollback, ..config };
     }
 
     /// A retraining window begins (the coordinator's `StartWindow`).

@@ -115,7 +115,7 @@ impl RetrainingMachine {
 mod tests {
     use migrator_solver::InstanceId;
 
-    use super::super::RetrainingConfig;
+    use super::super::{RetrainingConfig, Tuning};
     use super::*;
 
     const BETTER: Trained = Trained { before: 0.6, after: 0.9, held_out: 200, changed: None, older: None, core_s: 8.0, epochs: 5 };
@@ -216,6 +216,44 @@ mod tests {
         polled(&mut machine);
         machine.canaried(s(11), Err("out of memory".into()));
         assert_eq!(polled(&mut machine), [RetrainingWish::Rollback { version: 6 }]);
+    }
+
+    #[test]
+    fn what_is_tuned_holds_for_the_next_version() {
+        let RetrainingConfig { enabled, min_samples, rollback, .. } = RetrainingConfig::default();
+        let how = Tuning {
+            enabled,
+            min_samples,
+            min_gain: 0.01,
+            max_forgetting: Some(0.05),
+            canary_share: 0.3,
+            canary_samples: 60,
+            canary: std::time::Duration::from_secs(7),
+            rollback,
+        };
+        let mut machine = published(RetrainingConfig::default());
+        assert_eq!(polled(&mut machine), [SWAP]);
+        machine.swapped(s(11), Ok(()));
+        machine.retune(how);
+        assert_eq!(machine.status().expected_gain, 0.01);
+        machine.live(s(12), live(7, 90, 100), None);
+        let again = |machine: &mut RetrainingMachine, at: u64, trained| {
+            machine.window_started(s(at), at);
+            machine.samples(s(at), 100);
+            machine.exported(s(at + 1), Ok(160));
+            machine.placed(s(at + 2), HERE);
+            machine.trained(s(at + 3), trained);
+            polled(machine)
+        };
+        let forgets = Trained { older: Some(migrator_models::Older { before: 0.9, after: 0.8, samples: 100 }), ..BETTER };
+        assert!(matches!(again(&mut machine, 200, forgets).last(), Some(RetrainingWish::Discard { .. })));
+        assert_eq!(again(&mut machine, 400, BETTER).last(), Some(&RetrainingWish::Publish { window: 400 }));
+        machine.published(s(404), Ok(8));
+        assert_eq!(polled(&mut machine), [RetrainingWish::Canary { version: 8, share: 0.3 }]);
+        assert_eq!(machine.timeout(), Some(s(411)));
+        let trial = Trial { canary: live(8, 50, 60), service: live(7, 50, 60), failed: 0 };
+        machine.live(s(405), live(7, 90, 100), Some(trial));
+        assert!(matches!(polled(&mut machine)[..], [RetrainingWish::Swap { version: 8, .. }]));
     }
 
     #[test]

@@ -97,6 +97,27 @@ impl Default for RetrainingConfig {
     }
 }
 
+/// What of a [`RetrainingConfig`] may change while the tenant is served.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuning {
+    /// See [`RetrainingConfig::enabled`].
+    pub enabled: bool,
+    /// See [`RetrainingConfig::min_samples`].
+    pub min_samples: u64,
+    /// See [`RetrainingConfig::min_gain`].
+    pub min_gain: f64,
+    /// See [`RetrainingConfig::max_forgetting`].
+    pub max_forgetting: Option<f64>,
+    /// See [`RetrainingConfig::canary_share`].
+    pub canary_share: f64,
+    /// See [`RetrainingConfig::canary_samples`].
+    pub canary_samples: u64,
+    /// See [`RetrainingConfig::canary`].
+    pub canary: Duration,
+    /// See [`RetrainingConfig::rollback`].
+    pub rollback: bool,
+}
+
 /// What a retraining is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
