@@ -12,7 +12,7 @@ use migrator_models::store::{Store, StoreError};
 use migrator_models::{ModelSpec, Source};
 use migrator_solver::{Task, TaskKind, TenantId};
 use migrator_wire::client::{CallError, SpawnError, SpawnOptions, Worker, WorkerExit, WorkerHandle};
-use migrator_wire::message::{FromWorker, ModelKey, ToWorker};
+use migrator_wire::message::{FailCode, FromWorker, ModelKey, ToWorker};
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -112,6 +112,12 @@ impl LaunchError {
     /// The error and its sources in one line.
     pub fn chain(&self) -> String {
         one_line(self)
+    }
+
+    /// Whether the model needs more memory than there was.
+    pub fn is_out_of_memory(&self) -> bool {
+        let (LaunchError::Load { source, .. } | LaunchError::Attach { source, .. }) = self else { return false };
+        matches!(source, CallError::Failed { code: FailCode::OutOfMemory, .. })
     }
 }
 

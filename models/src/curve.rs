@@ -51,12 +51,50 @@ impl Curve {
         self.core_ms(rows) * f64::from(executors(share)) / share.max(1e-6)
     }
 
-    /// Requests/s (of one row) an instance of `share` cores answers within `slo_ms`: the best batch whose latency leaves
-    /// half of the SLO for waiting (iGniter's rule), at `utilisation` of its full speed. 0 when even a single row is too slow.
+    /// Requests/s (of one row) an instance of `share` cores answers within `slo_ms`; see [`OnProfile::capacity_rps`].
     pub fn capacity_rps(&self, share: f64, slo_ms: f64, utilisation: f64) -> f64 {
-        let full = |batch: u32| f64::from(batch) * f64::from(executors(share)) * 1000.0 / self.latency_ms(share, batch).max(1e-6);
-        let fits =
-            |limit: f64| self.points.iter().filter(|p| self.latency_ms(share, p.batch) <= limit).map(|p| full(p.batch)).fold(0.0, f64::max);
+        OnProfile::scaled(self, share).capacity_rps(slo_ms, utilisation)
+    }
+
+    /// All points, `factor` times as slow.
+    #[must_use]
+    pub fn slowed(&self, factor: f64) -> Curve {
+        Curve { points: self.points.iter().map(|p| CurvePoint { batch: p.batch, core_ms: p.core_ms * factor }).collect() }
+    }
+}
+
+/// Speed of a model on an instance of one profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnProfile {
+    /// Milliseconds that the instance as a whole spends on a batch: with all executors busy, rows per second are `batch` × 1000 ÷ these.
+    pub curve: Curve,
+    /// Batches computed at the same time; one of them takes so many times the curve's milliseconds.
+    pub executors: u32,
+}
+
+impl OnProfile {
+    /// An instance that computes one batch after the other.
+    pub fn one_by_one(curve: Curve) -> OnProfile {
+        OnProfile { curve, executors: 1 }
+    }
+
+    /// An instance of `share` cores, from the milliseconds of one core.
+    pub fn scaled(core: &Curve, share: f64) -> OnProfile {
+        OnProfile { curve: core.slowed(1.0 / share.max(1e-6)), executors: executors(share) }
+    }
+
+    /// Expected milliseconds of a batch of `rows` on one executor while the others are busy as well.
+    pub fn latency_ms(&self, rows: u32) -> f64 {
+        self.curve.core_ms(rows) * f64::from(self.executors)
+    }
+
+    /// Requests/s (of one row) that it answers within `slo_ms`: the best batch whose latency leaves half of the SLO for waiting
+    /// (iGniter's rule), at `utilisation` of its full speed. 0 when even a single row is too slow.
+    pub fn capacity_rps(&self, slo_ms: f64, utilisation: f64) -> f64 {
+        let full = |point: &CurvePoint| f64::from(point.batch) * 1000.0 / point.core_ms.max(1e-6);
+        let latency = |point: &CurvePoint| point.core_ms * f64::from(self.executors);
+        let fits = |limit: f64| self.curve.points.iter().filter(|p| latency(p) <= limit).map(full).fold(0.0, f64::max);
         utilisation * if fits(slo_ms / 2.0) > 0.0 { fits(slo_ms / 2.0) } else { fits(slo_ms * 0.8) * 0.5 }
     }
 }
@@ -80,6 +118,15 @@ mod tests {
     fn half_a_core_takes_twice_as_long_and_two_cores_run_two_executors() {
         assert_eq!(curve().latency_ms(0.5, 4), 4.0);
         assert_eq!(curve().latency_ms(2.0, 4), 2.0);
+    }
+
+    #[test]
+    fn two_executors_double_the_rate_and_not_the_speed_of_a_batch() {
+        let two = OnProfile::scaled(&curve(), 2.0);
+        assert_eq!((two.executors, two.curve.core_ms(4), two.latency_ms(4)), (2, 1.0, 2.0));
+        // A batch of 16 takes 6 ms, of 4 takes 2.
+        assert!((two.capacity_rps(12.0, 1.0) - 16_000.0 / 3.0).abs() < 1e-6);
+        assert!((two.capacity_rps(11.0, 1.0) - 4000.0).abs() < 1e-6);
     }
 
     #[test]

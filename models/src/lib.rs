@@ -14,7 +14,7 @@ pub mod store;
 pub mod synthetic;
 pub mod trained;
 
-pub use curve::Curve;
+pub use curve::{Curve, OnProfile};
 pub use data::{DataError, Dataset, Part, Sample};
 pub use microprofile::{Course, Microprofile};
 pub use spec::{Architecture, Datatype, ModelSpec, Precision, Source, TensorSpec, TrainSpec};

@@ -49,6 +49,20 @@ pub fn nth<T: AsRef<[u8]>>(inputs: &[TensorSpec], tensors: &[T], index: usize) -
     features
 }
 
+/// Rows of one input to measure with: numbers within 0..1 (whole numbers: 0 and 1) that differ by `salt`, every text the same.
+pub fn made_up(input: &TensorSpec, rows: usize, salt: usize, text: &str) -> Vec<u8> {
+    let places = salt..salt + rows * input.elements();
+    let (bit, part) = (|i: usize| (i % 2) as u8, |i: usize| (i % 17) as f32 / 16.0);
+    match input.datatype {
+        Datatype::Bool | Datatype::Uint8 => places.map(bit).collect(),
+        Datatype::Int32 => places.flat_map(|i| i32::from(bit(i)).to_le_bytes()).collect(),
+        Datatype::Int64 => places.flat_map(|i| i64::from(bit(i)).to_le_bytes()).collect(),
+        Datatype::Fp32 => places.flat_map(|i| part(i).to_le_bytes()).collect(),
+        Datatype::Fp64 => places.flat_map(|i| f64::from(part(i)).to_le_bytes()).collect(),
+        Datatype::Bytes => [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat().repeat(places.len()),
+    }
+}
+
 /// A number that nothing can be learnt from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NotFinite {

@@ -2,6 +2,7 @@
 
 mod data;
 mod gpu;
+mod profile;
 mod simulate;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use migrator_solver::PolicyName;
 
 pub use data::{DataCommand, DataImportArgs, DataStatsArgs, Period};
 pub use gpu::{CatalogArgs, GpuCommand, LibraryArgs, ModeArgs, Switch, TransitionArgs};
+pub use profile::ProfileArgs;
 pub use simulate::{Seeds, SimulateArgs, SimulateFormat};
 
 /// Serves models of several tenants on one host and keeps retraining them on fresh labelled data.
@@ -47,6 +49,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Solve a problem from a file, without a device, and explain the plan; exits with 1 when the problem is refused, with 3 when no tenant fits any profile.
     Plan(PlanArgs),
+    /// Measure the tenants' models on every profile of the device, serving and retraining, and write the curve file.
+    Profile(ProfileArgs),
     /// Simulate scenarios under several policies, without a device, and compare what came of it; exits with 1 when a run fails or an invariant does not hold.
     Simulate(SimulateArgs),
     /// Show the whole system at work: three tenants, drifting data, load that bursts and shifts.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => migrator::serve::run(args),
         Command::Check(args) => migrator::config::command::check(args),
         Command::Plan(args) => migrator::plan::run(args),
+        Command::Profile(args) => migrator::profile::run(args),
         Command::Simulate(args) => migrator::simulate::run(args),
         Command::Demo(args) => migrator::demo::run(args),
         Command::Load(args) => migrator::load::run(args),

@@ -6,8 +6,6 @@ use std::time::Duration;
 use migrator_device::{Device, DeviceError, Instance};
 use migrator_mig::Site;
 use migrator_solver::Task;
-use migrator_wire::client::CallError;
-use migrator_wire::message::FailCode;
 use tokio::time::{Instant, sleep};
 
 use super::{LaunchError, Launcher, RELEASE, Started};
@@ -54,28 +52,45 @@ impl Launcher {
             return Ok(measured);
         }
         let mut last = LaunchError::NoRoom;
-        for (gpu, site) in self.blocking(free_sites).await? {
-            let instance = self.blocking(move |device| device.create(gpu, site)).await?;
-            let started = self.start_on(task, instance.id, instance.share).await;
-            match self.taken_down(started, &instance).await {
+        for (gpu, site) in self.free_sites().await? {
+            let measured = self.with_instance(gpu, site, async |instance| {
+                let started = self.start_on(task, instance.id, instance.share).await?;
+                started.handle.shutdown(RELEASE).await;
+                Ok::<_, LaunchError>(Measured::of(&started, instance.share))
+            });
+            match measured.await {
                 // The next larger one may have room for it.
-                Err(error) if ran_out_of_memory(&error) => last = error,
+                Err(error) if error.is_out_of_memory() => last = error,
                 other => return other,
             }
         }
         Err(last)
     }
 
-    async fn taken_down(&self, started: Result<Started, LaunchError>, instance: &Instance) -> Result<Measured, LaunchError> {
-        let measured = match started {
-            Ok(started) => {
-                started.handle.shutdown(RELEASE).await;
-                Ok(Measured::of(&started, instance.share))
-            }
-            Err(error) => Err(error),
-        };
-        self.let_go(instance.id).await?;
-        measured
+    /// Creates an instance, lets `work` use it, and destroys it again, which waits until no process is on it any more.
+    ///
+    /// # Errors
+    /// What `work` says, or that the instance could not be made or destroyed.
+    pub async fn with_instance<T, E: From<LaunchError>>(
+        &self,
+        gpu: u32,
+        site: Site,
+        work: impl AsyncFnOnce(&Instance) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let instance = self.blocking(move |device| device.create(gpu, site)).await?;
+        let done = work(&instance).await;
+        let gone = self.let_go(instance.id).await;
+        let done = done?;
+        gone?;
+        Ok(done)
+    }
+
+    /// A free site of each size of profile, by ascending compute, then memory.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub async fn free_sites(&self) -> Result<Vec<(u32, Site)>, LaunchError> {
+        self.blocking(free_sites).await
     }
 
     async fn let_go(&self, id: u64) -> Result<(), LaunchError> {
@@ -97,7 +112,6 @@ impl Launcher {
     }
 }
 
-/// A free site of each size of profile, by ascending compute, then memory.
 fn free_sites(device: &dyn Device) -> Result<Vec<(u32, Site)>, DeviceError> {
     let there = device.instances()?;
     let mut sites = Vec::new();
@@ -111,9 +125,4 @@ fn free_sites(device: &dyn Device) -> Result<Vec<(u32, Site)>, DeviceError> {
     sites.sort();
     sites.dedup_by_key(|(size, _)| *size);
     Ok(sites.into_iter().map(|(_, site)| site).collect())
-}
-
-fn ran_out_of_memory(error: &LaunchError) -> bool {
-    let (LaunchError::Load { source, .. } | LaunchError::Attach { source, .. }) = error else { return false };
-    matches!(source, CallError::Failed { code: FailCode::OutOfMemory, .. })
 }

@@ -110,7 +110,7 @@ impl TenantActor {
 
     /// Model and version that answer a batch of so many rows on a lane.
     pub(super) fn answers(&mut self, lane: InstanceId, evaluation: bool, rows: u32) -> Option<(WorkerHandle, ModelKey, u32)> {
-        let Lane { handle, key, version, canary } = self.lanes.get(&lane)?;
+        let Lane { handle, key, version, canary, .. } = self.lanes.get(&lane)?;
         match canary {
             Some(canary) if self.machine.to_canary(evaluation, rows) => Some((handle.clone(), ModelKey(*canary), *canary)),
             _ => Some((handle.clone(), *key, *version)),

@@ -1,7 +1,7 @@
 //! Instances as lanes of a tenant: opened, drained, lost, and given a new version.
 
 use actix::prelude::*;
-use migrator_machine::tenant::{Accuracy, LaneSpec};
+use migrator_machine::tenant::{Accuracy, BatchTime, LaneSpec};
 use migrator_solver::InstanceId;
 use migrator_wire::client::WorkerHandle;
 use migrator_wire::message::{ModelKey, ToWorker};
@@ -18,6 +18,8 @@ pub(super) struct Lane {
     pub version: u32,
     /// The canary, where it is loaded beside that.
     pub canary: Option<u32>,
+    /// Cores of the instance.
+    pub share: f64,
 }
 
 /// A version on its way to every lane.
@@ -28,6 +30,35 @@ pub(super) struct Swap {
     waiting: Vec<InstanceId>,
     failed: Option<String>,
     reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// Instances of the same profile differ by less in their cores.
+const SAME_SHARE: f64 = 1e-3;
+
+/// How long batches took of late on each of the tenant's lanes.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<LaneTimes>")]
+pub struct Times;
+
+/// One lane's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaneTimes {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Cores it has.
+    pub share: f64,
+    /// By size of the batch.
+    pub times: Vec<BatchTime>,
+}
+
+impl Handler<Times> for TenantActor {
+    type Result = MessageResult<Times>;
+
+    fn handle(&mut self, _: Times, _: &mut Self::Context) -> Self::Result {
+        let times = self.machine.batch_times();
+        let of = |(instance, times)| Some(LaneTimes { instance, share: self.lanes.get(&instance)?.share, times });
+        MessageResult(times.filter_map(of).collect())
+    }
 }
 
 /// An instance is open for this tenant's requests.
@@ -53,7 +84,7 @@ impl Handler<LaneUp> for TenantActor {
         if canary == Some(version) {
             return self.lane_with_canary(instance, share, handle, version, ctx);
         }
-        self.lanes.insert(instance, Lane { handle, key: ModelKey(version), version, canary: None });
+        self.lanes.insert(instance, Lane { handle, key: ModelKey(version), version, canary: None, share });
         let now = self.clock.now();
         if let Some(canary) = canary {
             self.load_canary(instance, canary, ctx);
@@ -61,7 +92,8 @@ impl Handler<LaneUp> for TenantActor {
         if self.version == 0 {
             self.in_service(version, None);
         }
-        self.machine.lane_up(now, instance, LaneSpec::cores(share));
+        let measured = self.on_profile.iter().find(|(of, _)| (of - share).abs() < SAME_SHARE);
+        self.machine.lane_up(now, instance, measured.map_or_else(|| LaneSpec::cores(share), |(_, on)| LaneSpec::measured(on)));
         // Loaded before the newest version was published: it follows the others.
         let newest = self.swap.as_ref().map_or(self.version, |swap| swap.version);
         if version < newest {

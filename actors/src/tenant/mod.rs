@@ -14,7 +14,7 @@ use actix::prelude::*;
 use migrator_machine::retraining::{Live, Trial};
 use migrator_machine::tenant::{Accuracy, Answer, BatchId, EvalId, Request, RequestId, Tally, Telemetry, TenantConfig, TenantWish, Totals};
 use migrator_machine::{TenantMachine, Time};
-use migrator_models::ModelSpec;
+use migrator_models::{ModelSpec, OnProfile};
 use migrator_solver::{InstanceId, TenantId};
 use tokio::sync::oneshot;
 
@@ -25,7 +25,7 @@ use crate::message::{Infer, InferError, Inferred, SampleStore};
 use crate::statistic::Statistics;
 
 pub use canary::{BeginCanary, StopCanary};
-pub use lane::{DrainLane, LaneLost, LaneUp, SwapVersion};
+pub use lane::{DrainLane, LaneLost, LaneTimes, LaneUp, SwapVersion, Times};
 use lane::{Lane, Swap};
 use meter::Meter;
 use work::{Computed, Evaluation, Pending};
@@ -57,6 +57,7 @@ pub struct TenantActor {
     samples: Arc<dyn SampleStore>,
     flags: Arc<TenantFlags>,
     golden: Option<Golden>,
+    on_profile: Vec<(f64, OnProfile)>,
     meter: Meter,
     lanes: BTreeMap<InstanceId, Lane>,
     drains: BTreeMap<InstanceId, Vec<oneshot::Sender<()>>>,
@@ -93,6 +94,8 @@ pub struct TenantParts {
     pub flags: Arc<TenantFlags>,
     /// Labels some of its requests, where there is a golden model.
     pub golden: Option<Golden>,
+    /// Measured speed on the instances of some profiles, by the cores (or compute slices) they have.
+    pub on_profile: Vec<(f64, OnProfile)>,
 }
 
 impl TenantActor {
@@ -113,6 +116,7 @@ impl TenantActor {
             samples: parts.samples,
             flags: parts.flags,
             golden: parts.golden,
+            on_profile: parts.on_profile,
             lanes: BTreeMap::new(),
             drains: BTreeMap::new(),
             pending: BTreeMap::new(),

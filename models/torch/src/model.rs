@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use migrator_models::{Datatype, ModelSpec, TensorSpec};
+use migrator_models::{Datatype, ModelSpec, TensorSpec, row};
 use tch::{Device, Kind};
 
 use crate::network::Network;
@@ -124,19 +124,8 @@ impl Model {
 
     /// Rows as they may come: numbers within 0..1 (whole numbers: 0 and 1), texts of full length.
     fn rows_of(&self, input: &TensorSpec, rows: u32) -> Vec<u8> {
-        let count = rows as usize * input.elements();
-        let numbers = |of: &dyn Fn(usize) -> Vec<u8>| (0..count).flat_map(of).collect();
-        match input.datatype {
-            Datatype::Bool | Datatype::Uint8 => numbers(&|i| vec![(i % 2) as u8]),
-            Datatype::Int32 => numbers(&|i| ((i % 2) as i32).to_le_bytes().to_vec()),
-            Datatype::Int64 => numbers(&|i| ((i % 2) as i64).to_le_bytes().to_vec()),
-            Datatype::Fp32 => numbers(&|i| ((i % 17) as f32 / 16.0).to_le_bytes().to_vec()),
-            Datatype::Fp64 => numbers(&|i| ((i % 17) as f64 / 16.0).to_le_bytes().to_vec()),
-            Datatype::Bytes => {
-                let text = self.text.as_deref().map(Text::sample).unwrap_or_default();
-                [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat().repeat(rows as usize)
-            }
-        }
+        let text = if input.datatype == Datatype::Bytes { self.text.as_deref().map(Text::sample) } else { None };
+        row::made_up(input, rows as usize, 0, &text.unwrap_or_default())
     }
 
     /// One row through the network: a file that does not fit its specification is refused at loading, not at the first request.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use migrator_machine::coordinator::{CoordinatorConfig, GpuConfig, TenantPlanning};
 use migrator_machine::retraining::RetrainingConfig;
 use migrator_machine::tenant::{Dispatch, TenantConfig};
-use migrator_models::Curve;
+use migrator_models::{Curve, OnProfile};
 
 use crate::dice::{Dice, Purpose};
 use crate::setup::{Foresight, Setup, TenantSetup};
@@ -46,7 +46,7 @@ fn planned(setup: &Setup, tenant: &TenantSetup) -> TenantPlanning {
         slo_ms: tenant.slo_ms,
         floor_rps: tenant.floor_rps,
         curve: Curve::default(),
-        profile_curves: (0..profiles).map(|profile| tenant.speed.get(profile).cloned().unwrap_or_default()).collect(),
+        on_profile: (0..profiles).map(|profile| OnProfile::one_by_one(tenant.speed.get(profile).cloned().unwrap_or_default())).collect(),
         retrain_speeds: (0..profiles).map(|profile| tenant.retrain_speed(profile)).collect(),
         memory_mib: tenant.memory_mib,
         retrain_memory_mib: tenant.learning.memory_mib,

@@ -161,6 +161,11 @@ impl ServerConfig {
         self.state_dir.join("instances.json")
     }
 
+    /// What the models take on each profile of the device ([`crate::curve::own`]).
+    pub fn curves_file(&self) -> PathBuf {
+        self.state_dir.join("curves.toml")
+    }
+
     /// Folder of the model store.
     pub fn models_dir(&self) -> PathBuf {
         self.state_dir.join("models")

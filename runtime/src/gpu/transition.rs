@@ -12,7 +12,7 @@ use migrator_solver::{
 use serde_json::json;
 
 use super::partition::{self, Written};
-use crate::simulate::curve::Library;
+use crate::curve::Library;
 
 /// Seconds assumed to start a worker and to load its model.
 const LOAD_S: f64 = 3.0;

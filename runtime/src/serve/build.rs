@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::maker::{Made, Maker};
+use super::profiled::Profiled;
 use super::seat::Seats;
 use crate::config::Config;
 use crate::http::TenantFront;
@@ -104,7 +105,8 @@ pub async fn build(config: &Config, host: Host) -> anyhow::Result<Setup> {
     let spares = if config.planner.preload { config.planner.spares as usize } else { 0 };
     let runtime = runtime_of(&arbiter).await?;
     let launcher = Arc::new(Launcher::new(workers, Arc::clone(&device), Arc::clone(&store), runtime, Vec::new(), spares));
-    let mut maker = Maker { clock: Clock::start(), launcher, store, samples, gpus: device.gpus(), arbiter };
+    let profiled = Arc::new(Profiled::read(config, &*device));
+    let mut maker = Maker { clock: Clock::start(), launcher, store, samples, gpus: device.gpus(), profiled, arbiter };
     let mut measured = Vec::new();
     for (index, tenant) in config.tenants.iter().enumerate() {
         measured.push(maker.measure(TenantId(index as u16), tenant).await?);

@@ -16,7 +16,7 @@ const FAKE_FOLDER: &str = "MIGRATOR_FAKE_NVML";
 ///
 /// # Errors
 /// What the device says.
-pub(super) fn open(config: &DeviceConfig, record: PathBuf) -> anyhow::Result<Arc<dyn Device>> {
+pub(crate) fn open(config: &DeviceConfig, record: PathBuf) -> anyhow::Result<Arc<dyn Device>> {
     match config.kind {
         DeviceKind::Cpu => Ok(Arc::new(CpuDevice::new(cores(config)).context("the cpu device could not be set up")?)),
         DeviceKind::Nvidia => nvidia(config, record).context("the NVIDIA device could not be set up"),

@@ -17,12 +17,14 @@ use migrator_machine::retraining::{MicroprofileConfig, RetrainingConfig};
 use migrator_machine::tenant::{Dispatch, TenantConfig as Serving};
 use migrator_models::curve::CurvePoint;
 use migrator_models::store::Store;
-use migrator_models::{Curve, ModelSpec};
+use migrator_models::{Curve, ModelSpec, OnProfile};
 use migrator_solver::{Task, TenantFacts, TenantId};
 
 use super::front::ActorFront;
+use super::profiled::Profiled;
 use super::{golden, reload};
 use crate::config::{Config, TenantConfig};
+use crate::curve::own::Known;
 use crate::http::TenantFront;
 
 /// A tenant without any instance could not answer its next request for seconds, so each keeps at least the smallest one that fits.
@@ -51,6 +53,8 @@ pub(super) struct Measured {
     load_s: f64,
     /// Of its newest version at its validation.
     accuracy: Option<f64>,
+    /// What `migrator profile` found.
+    known: Option<Known>,
 }
 
 /// A tenant's actors, which nobody has work for yet, and what is to be known of it.
@@ -68,6 +72,8 @@ pub(super) struct Maker {
     pub store: Arc<Store>,
     pub samples: Arc<dyn SampleStore>,
     pub gpus: Vec<Gpu>,
+    /// What was measured before.
+    pub profiled: Arc<Profiled>,
     /// The thread that tenants answer requests on.
     pub arbiter: ArbiterHandle,
 }
@@ -92,7 +98,11 @@ impl Maker {
         );
         let manifest = self.launcher.store.manifest(&tenant.model.name, u64::from(found.version)).ok();
         let accuracy = manifest.and_then(|manifest| manifest.accuracy_after);
-        Ok(Measured { curve: Curve { points }, memory_mib: found.memory_mib, load_s: found.load_s, accuracy })
+        let known = self.profiled.of(tenant);
+        if known.is_some() {
+            tracing::info!(tenant = tenant.name, "speeds by profile are those of the curve file");
+        }
+        Ok(Measured { curve: Curve { points }, memory_mib: found.memory_mib, load_s: found.load_s, accuracy, known })
     }
 
     /// Starts a tenant's actors.
@@ -111,7 +121,7 @@ impl Maker {
         Ok(Made {
             actors: TenantActors { tenant: address, retraining },
             front: Arc::new(front),
-            planning: planning(tenant, &measured),
+            planning: self.planning(tenant, &measured),
             facts: self.facts(tenant, &measured),
         })
     }
@@ -146,6 +156,7 @@ impl Maker {
             samples: Arc::clone(&self.samples),
             flags: Arc::clone(flags),
             golden,
+            on_profile: self.on_profiles(measured),
         };
         TenantActor::start_in_arbiter(&self.arbiter, |_| TenantActor::new(parts))
     }
@@ -161,6 +172,8 @@ impl Maker {
         let folder = std::path::absolute(config.server.state_dir.join("retraining").join(&tenant.name))?;
         let how = config.retraining_of(tenant);
         let batch = tenant.train.batch.max(1);
+        // Forward and backward cost about three times the forward pass alone.
+        let estimated_core_s = 3.0 * measured.curve.core_ms(batch) / f64::from(batch) / 1000.0;
         let machine = RetrainingConfig {
             enabled: how.enabled,
             min_samples: u64::from(how.min_samples),
@@ -180,8 +193,7 @@ impl Maker {
             window_s: how.window_s,
             beyond_window_s: how.beyond_window_s,
             cores: self.cores(),
-            // Forward and backward cost about three times the forward pass alone.
-            prior_core_s: 3.0 * measured.curve.core_ms(batch) / f64::from(batch) / 1000.0,
+            prior_core_s: measured.known.as_ref().and_then(Known::sample_core_s).unwrap_or(estimated_core_s),
             ..RetrainingConfig::default()
         };
         let actor = RetrainingActor::new(RetrainingParts {
@@ -216,27 +228,40 @@ impl Maker {
                 models.push(gpu);
             }
         }
-        let batches = |share: f64| measured.curve.points.iter().map(|point| (point.batch, point.core_ms / share)).collect();
-        let profiles = |gpu: &&Gpu| {
-            let shares = gpu.catalog.profiles.iter().map(|profile| f64::from(profile.compute_slices) * gpu.cores_per_slice);
-            shares.map(batches).collect()
+        let batches = |curve: Curve| curve.points.iter().map(|point| (point.batch, point.core_ms)).collect();
+        let profiles = |gpu: &&Gpu| match &measured.known {
+            Some(known) => known.on_profiles(gpu).into_iter().map(|(_, on)| batches(on.curve)).collect(),
+            None => {
+                let shares = gpu.catalog.profiles.iter().map(|profile| f64::from(profile.compute_slices) * gpu.cores_per_slice);
+                shares.map(|share| batches(OnProfile::scaled(&measured.curve, share).curve)).collect()
+            }
         };
         TenantFacts { slo_ms: tenant.slo_ms, latency_ms: models.iter().map(profiles).collect(), ..TenantFacts::default() }
     }
-}
 
-fn planning(tenant: &TenantConfig, measured: &Measured) -> TenantPlanning {
-    TenantPlanning {
-        name: tenant.name.clone(),
-        weight: tenant.weight,
-        slo_ms: tenant.slo_ms,
-        floor_rps: floor_rps(tenant),
-        curve: measured.curve.clone(),
-        memory_mib: measured.memory_mib,
+    /// Measured speeds by the cores of a profile; empty where nothing was measured.
+    fn on_profiles(&self, measured: &Measured) -> Vec<(f64, OnProfile)> {
+        measured.known.iter().flat_map(|known| self.gpus.first().map(|gpu| known.on_profiles(gpu))).flatten().collect()
+    }
+
+    fn planning(&self, tenant: &TenantConfig, measured: &Measured) -> TenantPlanning {
+        let known = measured.known.as_ref();
+        let speeds = || known?.train_speeds(self.gpus.first()?);
         // Weights, gradients, optimizer state and activations beside the libraries.
-        retrain_memory_mib: measured.memory_mib * 2,
-        load_s: measured.load_s,
-        prior_accuracy: measured.accuracy.unwrap_or(TenantPlanning::default().prior_accuracy),
-        ..TenantPlanning::default()
+        let estimated_mib = measured.memory_mib * 2;
+        TenantPlanning {
+            name: tenant.name.clone(),
+            weight: tenant.weight,
+            slo_ms: tenant.slo_ms,
+            floor_rps: floor_rps(tenant),
+            curve: measured.curve.clone(),
+            on_profile: self.on_profiles(measured).into_iter().map(|(_, on)| on).collect(),
+            retrain_speeds: speeds().unwrap_or_default(),
+            memory_mib: known.and_then(Known::memory_mib).unwrap_or(0).max(measured.memory_mib),
+            retrain_memory_mib: known.and_then(Known::train_memory_mib).unwrap_or(estimated_mib),
+            load_s: measured.load_s,
+            prior_accuracy: measured.accuracy.unwrap_or(TenantPlanning::default().prior_accuracy),
+            ..TenantPlanning::default()
+        }
     }
 }

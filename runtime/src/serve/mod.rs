@@ -1,10 +1,11 @@
 //! `migrator serve`: everything wired together, from the first log line to the last.
 
 pub mod build;
-mod device;
+pub(crate) mod device;
 mod front;
 mod golden;
 mod maker;
+mod profiled;
 mod reload;
 mod seat;
 mod stop;
@@ -90,10 +91,15 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
     println!("{}", ports.line(&config.server.host));
     notify(&[NotifyState::Ready]);
     let mut reload = reload::Reload { args, current: config, state: Arc::clone(&state), certificate };
+    let mut refining = tokio::time::interval_at(tokio::time::Instant::now() + profiled::EVERY, profiled::EVERY);
     let signal = loop {
         let wish = tokio::select! {
             signal = signals.next() => if signal == stop::HANGUP { None } else { break signal },
             wish = wished.recv() => wish,
+            _ = refining.tick() => {
+                profiled::refine(&setup).await;
+                continue;
+            }
         };
         let now = NotifyState::monotonic_usec_now();
         now.map_or_else(|_| notify(&[NotifyState::Reloading]), |now| notify(&[NotifyState::Reloading, now]));
@@ -116,6 +122,7 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
         _ = signals.next_stop() => {}
     }
     draining.store(true, Ordering::Release);
+    profiled::refine(&setup).await;
     stop::drain(setup, ports, drain_s, signals).await;
     // It blocks, and what it waits for may need this thread.
     let _ = tokio::task::spawn_blocking(move || state.close()).await;

@@ -24,6 +24,12 @@ impl Seats {
         self.0.iter().flatten().map(|seat| seat.actors.clone()).collect()
     }
 
+    /// Those who are served, by number.
+    pub fn numbered(&self) -> Vec<(TenantId, TenantActors)> {
+        let seats = self.0.iter().enumerate().filter_map(|(index, seat)| Some((TenantId(index as u16), seat.as_ref()?)));
+        seats.filter(|(_, seat)| !seat.leaving).map(|(id, seat)| (id, seat.actors.clone())).collect()
+    }
+
     /// Who is served under a name.
     pub fn find(&self, name: &str) -> Option<(TenantId, TenantActors)> {
         let seats = self.0.iter().enumerate();

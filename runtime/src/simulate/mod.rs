@@ -1,13 +1,12 @@
 //! `migrator simulate`: many policies × scenarios × seeds on virtual time, and what came of them as a table, JSON, CSV and plots.
 //!
-//! Knows nothing of actors, HTTP or devices. Read in the order [`curve`] and [`scenario`] (what is simulated), [`variant`] (who is compared),
+//! Knows nothing of actors, HTTP or devices. Read in the order [`scenario`] (what is simulated; its figures are [`crate::curve`]'s), [`variant`] (who is compared),
 //! [`batch`] (how it is run), [`measure`] and [`report`] (what came of it), [`table`], [`json`], [`csv`], [`plot`];
 //! [`run`] puts it together.
 
 pub mod batch;
 mod command;
 pub mod csv;
-pub mod curve;
 pub mod json;
 pub mod measure;
 pub mod plot;

@@ -1,7 +1,6 @@
 //! From what is known to the problem that is solved.
 
-use migrator_models::Curve;
-use migrator_models::curve::CurvePoint;
+use migrator_models::OnProfile;
 use migrator_solver::{GpuModel, GpuState, Problem, RetrainingState, TaskKind, TenantState};
 
 use super::CoordinatorMachine;
@@ -115,11 +114,11 @@ impl CoordinatorMachine {
             if self.gone[tenant] || profile.memory_mib < planning.memory_mib {
                 return 0.0;
             }
-            let (curve, share) = match planning.profile_curves.get(index) {
-                Some(curve) => (curve, 1.0),
-                None => (&planning.curve, f64::from(profile.compute_slices) * gpu.cores_per_slice),
+            let on = match planning.on_profile.get(index) {
+                Some(on) => OnProfile { curve: on.curve.slowed(ratio), executors: on.executors },
+                None => OnProfile::scaled(&planning.curve.slowed(ratio), f64::from(profile.compute_slices) * gpu.cores_per_slice),
             };
-            let rps = slowed(curve, ratio).capacity_rps(share, planning.slo_ms, self.config.utilisation) * self.yields[tenant];
+            let rps = on.capacity_rps(planning.slo_ms, self.config.utilisation) * self.yields[tenant];
             if rps.is_finite() { rps.max(0.0) } else { 0.0 }
         };
         gpu.catalog.profiles.iter().enumerate().map(capacity).collect()
@@ -199,8 +198,4 @@ impl CoordinatorMachine {
         }
         sums
     }
-}
-
-fn slowed(curve: &Curve, ratio: f64) -> Curve {
-    Curve { points: curve.points.iter().map(|p| CurvePoint { batch: p.batch, core_ms: p.core_ms * ratio }).collect() }
 }

@@ -1,7 +1,7 @@
 //! What goes into the coordinator's machine and what comes out.
 
 use migrator_mig::Catalog;
-use migrator_models::Curve;
+use migrator_models::{Curve, OnProfile};
 use migrator_solver::forecast::ForecastName;
 use migrator_solver::{Generation, InstanceState, Plan, PolicyName, Problem, SolveOptions, Transition};
 use serde::{Deserialize, Serialize};
@@ -108,8 +108,8 @@ pub struct TenantPlanning {
     pub floor_rps: f64,
     /// Measured speed by share and batch.
     pub curve: Curve,
-    /// Speed measured on each profile at share 1 (GPU), by profile; empty = `curve`, scaled by the share.
-    pub profile_curves: Vec<Curve>,
+    /// Speed measured on each profile, by profile; empty = `curve`, scaled by the share.
+    pub on_profile: Vec<OnProfile>,
     /// How fast it retrains on each profile, in units of a core (or of the whole GPU, on which its seconds of work were measured), by
     /// profile, 0 = does not fit; empty = by the cores of the profile's compute slices.
     pub retrain_speeds: Vec<f64>,
@@ -131,7 +131,7 @@ impl Default for TenantPlanning {
             slo_ms: 100.0,
             floor_rps: 0.0,
             curve: Curve::default(),
-            profile_curves: Vec::new(),
+            on_profile: Vec::new(),
             retrain_speeds: Vec::new(),
             memory_mib: 0,
             retrain_memory_mib: 0,

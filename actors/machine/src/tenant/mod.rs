@@ -23,8 +23,8 @@ use migrator_solver::InstanceId;
 pub use canary::{Canary, Tally};
 pub use drift::Drift;
 pub use types::{
-    Accuracy, Answer, BatchId, Dispatch, EvalId, LaneSpec, LaneState, Request, RequestId, ShedReason, Telemetry, TenantConfig, TenantWish,
-    Totals, Work,
+    Accuracy, Answer, BatchId, BatchTime, Dispatch, EvalId, LaneSpec, LaneState, Request, RequestId, ShedReason, Telemetry, TenantConfig,
+    TenantWish, Totals, Work,
 };
 
 use crate::Time;
@@ -142,6 +142,11 @@ impl TenantMachine {
                 self.lanes.insert(position, Lane::new(lane, spec.executors, speed, self.config.slo));
             }
         }
+    }
+
+    /// How long batches took of late on each lane, by the lane's instance.
+    pub fn batch_times(&self) -> impl Iterator<Item = (InstanceId, Vec<BatchTime>)> {
+        self.lanes.iter().map(|lane| (lane.id, lane.speed.times().collect()))
     }
 
     /// No new batches for this lane; [`TenantWish::Drained`] follows when nothing is in flight (at once for an unknown lane), and the

@@ -5,7 +5,7 @@ use std::time::Duration;
 use migrator_models::Curve;
 use migrator_models::curve::CurvePoint;
 
-use super::types::LaneSpec;
+use super::types::{BatchTime, LaneSpec};
 use crate::Time;
 
 /// Weight of one observation in the correction.
@@ -28,6 +28,8 @@ pub(super) struct Speed {
     first_ratio: f64,
     /// Observed ÷ curve by size of the batch: entry k is for 2^k rows and more, less than twice as many.
     ratios: Vec<Option<f64>>,
+    /// Batches seen, by the same.
+    batches: Vec<u64>,
     /// What they say of every entry, those without a batch too.
     believed: Vec<f64>,
     /// Mean deviation of a computation from its expectation.
@@ -53,7 +55,8 @@ impl Speed {
         let ratios = vec![None; bucket(max_batch.max(1)) + 1];
         let first_ratio = ratio.clamp(1.0 / CLAMP, CLAMP);
         let believed = vec![first_ratio; ratios.len()];
-        Speed { base_us, first_ratio, ratios, believed, deviation_us: 0.0, overhead_us: 0.0, observed: false }
+        let batches = vec![0; ratios.len()];
+        Speed { base_us, first_ratio, ratios, batches, believed, deviation_us: 0.0, overhead_us: 0.0, observed: false }
     }
 
     /// Observed ÷ curve for batches of `rows`.
@@ -104,6 +107,7 @@ impl Speed {
         let (before, own) = (self.ratio(rows), bucket(rows).min(self.ratios.len() - 1));
         self.deviation_us += ALPHA * ((seen - before).abs() * self.base(rows) - self.deviation_us);
         self.ratios[own] = Some(before + ALPHA * (seen - before));
+        self.batches[own] += 1;
         // Sizes that are not dispatched at present must not keep what a hiccup once taught them.
         for other in (0..self.ratios.len()).filter(|&other| other != own) {
             let implied = self.implied(own, other);
@@ -120,6 +124,14 @@ impl Speed {
             self.overhead_us += alpha * (gap_us - self.overhead_us);
             self.observed = true;
         }
+    }
+
+    /// What was seen, by size of the batch.
+    pub fn times(&self) -> impl Iterator<Item = BatchTime> {
+        self.batches.iter().enumerate().filter(|(_, batches)| **batches > 0).map(|(entry, &batches)| {
+            let rows = 1 << entry;
+            BatchTime { rows, ms: self.computing_us(rows) / 1e3, batches }
+        })
     }
 
     /// Whether one batch should wait in the worker while another is computed.
@@ -222,6 +234,19 @@ mod tests {
             speed.observe(4, Duration::from_secs(60), None);
         }
         assert!(speed.ratio(1) <= CLAMP);
+    }
+
+    #[test]
+    fn what_was_seen_is_told_by_size_of_the_batch() {
+        let mut speed = speed(1.0);
+        assert_eq!(speed.times().count(), 0);
+        for _ in 0..200 {
+            speed.observe(5, Duration::from_millis(7), None);
+        }
+        let times: Vec<BatchTime> = speed.times().collect();
+        // A batch of 5 should have taken 2.33 ms and took 7: three times as long, and so does a batch of 4.
+        let [BatchTime { rows: 4, ms, batches: 200 }] = times[..] else { panic!("{times:?}") };
+        assert!((ms - 6.0).abs() < 0.01, "{ms}");
     }
 
     #[test]

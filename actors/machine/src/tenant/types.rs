@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use migrator_models::Curve;
+use migrator_models::{Curve, OnProfile};
 use migrator_solver::{InstanceId, PolicyName};
 use serde::{Deserialize, Serialize};
 
@@ -97,11 +97,11 @@ impl Default for TenantConfig {
 /// An instance as a lane of a tenant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaneSpec {
-    /// Cores it has (cpu device); 1 on a GPU, together with `curve`.
+    /// Cores it has; 1 together with `curve`.
     pub share: f64,
     /// Batches its worker computes at the same time.
     pub executors: u32,
-    /// Speed measured on exactly this profile at `share` 1 (GPU); `None` = the tenant's curve, scaled by the share.
+    /// Speed measured on exactly this profile; `None` = the tenant's curve, scaled by the share.
     pub curve: Option<Curve>,
 }
 
@@ -110,6 +110,22 @@ impl LaneSpec {
     pub fn cores(share: f64) -> LaneSpec {
         LaneSpec { share, executors: migrator_models::curve::executors(share), curve: None }
     }
+
+    /// A lane on an instance of a profile whose speed was measured.
+    pub fn measured(on: &OnProfile) -> LaneSpec {
+        LaneSpec { share: 1.0, executors: on.executors, curve: Some(on.curve.clone()) }
+    }
+}
+
+/// How long batches of a size took on a lane of late.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchTime {
+    /// Rows of the batch: a power of two, for all batches of so many rows and less than twice as many.
+    pub rows: u32,
+    /// Milliseconds of one batch of so many rows, on one executor.
+    pub ms: f64,
+    /// Batches that this comes from, since the lane is up.
+    pub batches: u64,
 }
 
 /// What a lane is doing.

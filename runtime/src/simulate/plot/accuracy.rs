@@ -5,7 +5,7 @@ use plotters::prelude::*;
 
 use super::Subject;
 use super::column::{columns, width};
-use super::figure::{Mark, Ticks, chart, colour, figure, time};
+use crate::figure::{Mark, Ticks, chart, colour, figure, time};
 
 /// Height, pixels.
 const HEIGHT: u32 = 480;

@@ -7,7 +7,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::Subject;
 use super::column::{Column, columns, width};
-use super::figure::{ALARM, Area, Chart, GREY, INK, Mark, Ticks, chart, colour, figure, time, write};
+use crate::figure::{ALARM, Area, Chart, GREY, INK, Mark, Ticks, chart, colour, figure, time, write};
 
 /// Height of a panel, pixels.
 const PANEL: u32 = 150;
@@ -36,7 +36,7 @@ pub fn capacity(subject: Subject<'_>) -> Result<String> {
         for (index, tenant) in tenants.iter().enumerate() {
             let last = index + 1 == tenants.len();
             let (top, bottom) = (PANEL * index as u32, if last { height } else { PANEL * (index as u32 + 1) });
-            let panel = area.clone().shrink((0, top), (super::figure::WIDTH, bottom - top));
+            let panel = area.clone().shrink((0, top), (crate::figure::WIDTH, bottom - top));
             draw(&panel, index, tenant, last)?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::Subject;
-use super::figure::{ALARM, Area, FAINT, INK, Mark, Ticks, chart, colour, figure, write};
+use crate::figure::{ALARM, Area, FAINT, INK, Mark, Ticks, chart, colour, figure, write};
 
 /// Panels in a row.
 const ACROSS: usize = 3;

@@ -6,7 +6,6 @@
 mod accuracy;
 mod capacity;
 mod column;
-mod figure;
 mod latency;
 mod policies;
 mod timeline;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::figure::{Area, FAINT, GREY, INK, LETTER, Mark, WIDTH, colour, figure, pale, write};
+use crate::figure::{Area, FAINT, GREY, INK, LETTER, Mark, WIDTH, colour, figure, pale, write};
 use crate::simulate::report::{PolicyReport, Report};
 use crate::simulate::statistic::Estimate;
 

@@ -9,7 +9,7 @@ use plotters::style::text_anchor::HPos;
 
 use super::Subject;
 use super::column::MOST;
-use super::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, Ticks, chart, colour, figure, hatched, ink_on, pale, time, write};
+use crate::figure::{Area, FAINT, GREY, HEADING, INK, LETTER, Mark, Ticks, chart, colour, figure, hatched, ink_on, pale, time, write};
 
 /// Height of a GPU where there is one, and the least where there are many, pixels.
 const GPU: (i32, i32) = (240, 88);

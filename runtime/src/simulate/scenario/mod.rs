@@ -21,8 +21,8 @@ use self::arrivals::Arrivals;
 use self::file::{Interfering, Planner, Steps, TenantEntry};
 #[cfg(test)]
 pub(crate) use self::read::data_folder;
-use super::curve::{Inference, Instances, Training};
 use crate::config::ConfigErrors;
+use crate::curve::{Inference, Instances, Training};
 
 /// What the command line says otherwise than the file.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,7 +11,7 @@ use super::keys::ROOT;
 use super::{GpuPart, Overrides, Scenario, TenantPart, gpu};
 use crate::config::source::Source;
 use crate::config::{ConfigError, ConfigErrors, key};
-use crate::simulate::curve::{Inference, Library, Training};
+use crate::curve::{Inference, Library, Training};
 
 pub(super) fn read(path: &Path, text: &str, overrides: &Overrides) -> Result<Scenario, ConfigErrors> {
     let name = path.display().to_string();

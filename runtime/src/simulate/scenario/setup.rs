@@ -11,7 +11,7 @@ use migrator_solver::policy::Sharing;
 
 use super::file::Known;
 use super::{GpuPart, Load, Scenario, TenantPart, gpu};
-use crate::simulate::curve::Inference;
+use crate::curve::Inference;
 
 impl Scenario {
     /// What is simulated under a policy: for those that share by MPS, shares instead of instances, and interference.

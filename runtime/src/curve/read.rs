@@ -10,15 +10,20 @@ use crate::config::{ConfigErrors, key};
 
 /// Adds the figures of a file to the library.
 pub(super) fn read(library: &mut Library, file: &str, text: &str) -> Result<(), ConfigErrors> {
+    let (source, parsed) = parse(file, text)?;
+    let mut found = Vec::new();
+    Reading { library, found: &mut found }.file(&parsed);
+    ConfigErrors(found.into_iter().map(|(key, message)| source.at(&key, message)).collect()).raise()
+}
+
+/// A file whose keys and values are allowed, each for itself.
+pub(super) fn parse<'a>(file: &'a str, text: &'a str) -> Result<(Source<'a>, CurveFile), ConfigErrors> {
     let source = Source::parse(file, text)?;
     let mut errors = ConfigErrors::default();
     key::check(&source, ROOT, &mut errors);
     errors.raise()?;
-    let parsed: CurveFile = toml::from_str(text).map_err(|e| source.refused(&e))?;
-    let mut found = Vec::new();
-    Reading { library, found: &mut found }.file(&parsed);
-    errors.0.extend(found.into_iter().map(|(key, message)| source.at(&key, message)));
-    errors.raise()
+    let parsed = toml::from_str(text).map_err(|e| source.refused(&e))?;
+    Ok((source, parsed))
 }
 
 struct Reading<'l> {

@@ -1,11 +1,12 @@
-//! Measured curves: milliseconds of a batch and seconds of a training iteration by model, GPU model and profile; seconds of MIG's operations.
+//! Measured curves, for planner and simulator: milliseconds of a batch and seconds of a training iteration by model, GPU model and profile; seconds of MIG's operations.
 //!
-//! The figures and their sources are the files of `configs/curve`, which the program carries; a scenario may add its own. Read in the order
-//! [`figure`], [`Library`].
+//! The figures and their sources are the files of `configs/curve`, which the program carries; a scenario may add its own, and a server has one of
+//! its own device ([`own`]), which `migrator profile` measures. Read in the order [`file`](mod@file), [`figure`], [`Library`], [`own`].
 
 pub mod figure;
-mod file;
+pub mod file;
 mod keys;
+pub mod own;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,13 @@ use crate::config::ConfigErrors;
 
 /// The files that the program carries, by name.
 const SHIPPED: [(&str, &str); 7] = [
-    ("a100-inference.toml", include_str!("../../../../configs/curve/a100-inference.toml")),
-    ("a100-inference-coarse.toml", include_str!("../../../../configs/curve/a100-inference-coarse.toml")),
-    ("a100-training.toml", include_str!("../../../../configs/curve/a100-training.toml")),
-    ("a100-training-resnet50.toml", include_str!("../../../../configs/curve/a100-training-resnet50.toml")),
-    ("a100-40gb-training.toml", include_str!("../../../../configs/curve/a100-40gb-training.toml")),
-    ("a100-training-derived.toml", include_str!("../../../../configs/curve/a100-training-derived.toml")),
-    ("mig-seconds.toml", include_str!("../../../../configs/curve/mig-seconds.toml")),
+    ("a100-inference.toml", include_str!("../../../configs/curve/a100-inference.toml")),
+    ("a100-inference-coarse.toml", include_str!("../../../configs/curve/a100-inference-coarse.toml")),
+    ("a100-training.toml", include_str!("../../../configs/curve/a100-training.toml")),
+    ("a100-training-resnet50.toml", include_str!("../../../configs/curve/a100-training-resnet50.toml")),
+    ("a100-40gb-training.toml", include_str!("../../../configs/curve/a100-40gb-training.toml")),
+    ("a100-training-derived.toml", include_str!("../../../configs/curve/a100-training-derived.toml")),
+    ("mig-seconds.toml", include_str!("../../../configs/curve/mig-seconds.toml")),
 ];
 
 /// Figures of many files; a later file's replace an earlier one's.
