@@ -15,6 +15,7 @@ mod kills;
 mod labels;
 mod nvidia;
 mod poison;
+mod profile;
 mod reconfiguration;
 mod refusals;
 mod retraining;

@@ -50,7 +50,7 @@ fn latency(area: &Area<'_>, tenant: &TenantFigures, colour_of: &dyn Fn(u8) -> RG
     let top = MOST * tenant.slo_ms.max(1e-3);
     let lines: Vec<_> = tenant.profiles.iter().map(|of| (of.slices, line(of, |batch| batch.p50_ms.min(top)))).collect();
     let most = lines.iter().flat_map(|(_, line)| line).map(|(_, ms)| *ms).fold(0.0, f64::max);
-    let top = top.min(most.max(tenant.slo_ms * 0.6) * 1.1);
+    let top = top.min(most.max(1e-3) * 1.1);
     let slo = (tenant.slo_ms <= top).then_some(tenant.slo_ms);
     by_batch(area, tenant, "p50 of a batch, ms", top, &lines, colour_of, slo)?;
     write(area, &format!("{}: latency of one batch alone", tenant.tenant), (76, 12), HPos::Left, INK)

@@ -4,15 +4,23 @@ use migrator_mig::{Board, Catalog};
 
 use crate::plan::boards;
 
-/// The catalog of a shipped board with MIG, by its name, short name or product name, upper or lower case.
+/// The host's cores carved up as the `cpu` device does it, for curves that `migrator profile` measured there.
+const CPU: &str = "cpu";
+/// Memory of such a device: as much as no model asks for, MiB.
+const CPU_MEMORY_MIB: u64 = 1 << 20;
+
+/// The catalog of a shipped board with MIG, by its name, short name or product name, upper or lower case; of the `cpu` device.
 pub fn catalog(name: &str) -> Option<Catalog> {
+    if name == CPU {
+        return Some(Catalog::seven_slices(CPU, CPU_MEMORY_MIB));
+    }
     boards().find(|board| board.is_called(name)).map(Board::catalog)
 }
 
 /// What may be written, for messages.
 pub fn names() -> String {
     let names: Vec<String> = boards().map(|board| format!("{} ({})", board.short.join(", "), board.name)).collect();
-    names.join(", ")
+    format!("{}, {CPU}", names.join(", "))
 }
 
 /// The GPU shared by MPS in steps of a twentieth; Ekya steals tenths, and MPS takes whole percents.
