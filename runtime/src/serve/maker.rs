@@ -261,7 +261,6 @@ impl Maker {
             retrain_memory_mib: known.and_then(Known::train_memory_mib).unwrap_or(estimated_mib),
             load_s: measured.load_s,
             prior_accuracy: measured.accuracy.unwrap_or(TenantPlanning::default().prior_accuracy),
-            ..TenantPlanning::default()
         }
     }
 }
