@@ -57,7 +57,7 @@ def happened(streams, run, mode):
         p50, p99 = run["latency_ms"][name]
         cells = [mode, stream["title"], f"{of('sent')}", share(of("answered"), of("sent"), 2), share(of("on_time"), of("sent"), 2)]
         cells += [f"{p50:.1f}, {p99:.1f}", share(of("good"), of("sent"), 1)]
-        cells += [f"{of(key):.0f}" for key in ("retrainings", "published", "kept", "not_worth", "failed", "rollbacks", "refused")]
+        cells += [f"{of(key):.0f}" for key in ("retrainings", "published", "not_worth", "superseded", "failed", "rollbacks", "refused")]
         yield "| " + " | ".join(cells) + " |"
 
 
@@ -66,7 +66,7 @@ def text(results):
     head = ["stream", "rows a window", "never", "always", "chosen", "of always", "core s always", "core s chosen", "of it microprofiles"]
     lines = ["| " + " | ".join([*head, "cost"]) + " |", "|---" * 10 + "|"]
     lines += [row(stream, runs) for stream in streams] + [whole(streams, runs), ""]
-    head = ["mode", "stream", "requests", "answered", "on time", "p50, p99 ms", "good", "retrainings", "published", "kept", "not worth"]
+    head = ["mode", "stream", "requests", "answered", "on time", "p50, p99 ms", "good", "retrainings", "published", "not worth", "superseded"]
     lines += ["| " + " | ".join([*head, "failed", "rollbacks", "labels refused"]) + " |", "|---" * 14 + "|"]
     for mode, run in runs.items():
         lines += happened(streams, run, mode)

@@ -49,6 +49,7 @@ class Watch:
         for name in self.names:
             found[name]["core_s"] = sum(one["core_s"] for one in tenants[name]["windows"])
             found[name]["retrainings"] = len(tenants[name]["windows"])
+            found[name]["superseded"] = self.running.superseded(name)
         wrong = sum(value for series, value in metrics.items() if series.startswith("migrator_invariant_violations_total"))
         moved = sum(value for series, value in metrics.items() if series.startswith("migrator_reconfigurations_total"))
         return {"tenants": found, "cpu_s": self.running.cpu_s(), "violations": wrong, "reconfigurations": moved, "window": window}
