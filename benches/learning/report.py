@@ -72,6 +72,6 @@ def text(results):
         lines += happened(streams, run, mode)
     lines.append("")
     for mode, run in runs.items():
-        note = f"{run['reconfigurations']:.0f} reconfigurations, {run['violations']:.0f} invariant violations"
+        note = f"{run['workers']} workers started, {run['reconfigurations']:.0f} reconfigurations, {run['violations']:.0f} invariant violations"
         lines.append(f"{mode}: {run['cpu_s']:.1f} CPU s of the server and its workers, {note}")
     return "\n".join(lines) + "\n"

@@ -24,6 +24,8 @@ import streams
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+# `/v1` shows the last 32 retrainings.
+MOST_WINDOWS = 31
 COUNTERS = {
     "profile_core_ms": ("migrator_microprofile_core_milliseconds_total", ""),
     "published": ("migrator_retrainings_total", 'result="published"'),
@@ -48,11 +50,15 @@ class Watch:
         found = {name: of(name) for name in self.names}
         for name in self.names:
             found[name]["core_s"] = sum(one["core_s"] for one in tenants[name]["windows"])
-            found[name]["retrainings"] = len(tenants[name]["windows"])
-            found[name]["superseded"] = self.running.superseded(name)
+            # Versions that were taken back are among the results, and among the published.
+            found[name]["retrainings"] = len(tenants[name]["windows"]) - found[name]["rollbacks"]
+            found[name]["published"] -= found[name]["rollbacks"]
+            # Those that waited for an instance until the next window.
+            found[name]["superseded"] = self.running.logged(f"retraining discarded tenant={name} ", "reason=superseded")
         wrong = sum(value for series, value in metrics.items() if series.startswith("migrator_invariant_violations_total"))
         moved = sum(value for series, value in metrics.items() if series.startswith("migrator_reconfigurations_total"))
-        return {"tenants": found, "cpu_s": self.running.cpu_s(), "violations": wrong, "reconfigurations": moved, "window": window}
+        spent = {"cpu_s": self.running.cpu_s(), "workers": self.running.logged("worker is up")}
+        return {"tenants": found, **spent, "violations": wrong, "reconfigurations": moved, "window": window}
 
     async def follow(self):
         """Notes each change of what a retraining does; ends by being cancelled."""
@@ -102,8 +108,7 @@ async def one_run(running, every, mode, options):
     return {
         "windows": [collect(watch.marks, feeds, window) for window in range(1, options.windows + 1)],
         "latency_ms": {feed.stream.name: [feed.percentile_ms(share) for share in (0.5, 0.99)] for feed in feeds},
-        "cpu_s": watch.marks[-1]["cpu_s"] - watch.marks[0]["cpu_s"],
-        "reconfigurations": watch.marks[-1]["reconfigurations"] - watch.marks[0]["reconfigurations"],
+        **{key: watch.marks[-1][key] - watch.marks[0][key] for key in ("cpu_s", "workers", "reconfigurations")},
         "violations": watch.marks[-1]["violations"],
         "states": watch.states,
         "declined": watch.declined,
@@ -125,7 +130,7 @@ def arguments():
     parser.add_argument("--data", default=os.environ.get("MIGRATOR_DATA", os.path.join(ROOT, "..", "shared", "data")))
     parser.add_argument("--windows", type=int, default=10, help="after the first, which the first versions are trained on")
     parser.add_argument("--window-s", type=float, default=30)
-    parser.add_argument("--beyond-s", type=float, default=0, help="retraining.beyond_window_s where the planner chooses")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="more of [retraining]; may be given again")
     parser.add_argument("--dwell-s", type=float, default=1, help="planner.dwell_s")
     parser.add_argument("--reserved-cores", type=float, default=0.5)
     parser.add_argument("--modes", default="never,always,chosen")
@@ -137,8 +142,8 @@ def arguments():
     unknown = [mode for mode in options.modes if mode not in server.MODES]
     if unknown:
         parser.error(f"--modes: {unknown[0]}: must be of {', '.join(server.MODES)}")
-    if options.windows < 1 or options.window_s < 5:
-        parser.error("at least one window of 5 s")
+    if not 1 <= options.windows <= MOST_WINDOWS or options.window_s < 5:
+        parser.error(f"1 to {MOST_WINDOWS} windows of at least 5 s")
     if not os.path.isfile(options.binary):
         parser.error(f"--binary: {options.binary} is missing")
     return options
@@ -146,8 +151,11 @@ def arguments():
 
 def measure(options):
     every = streams.every(options.data, options.binary, options.windows, options.seed)
-    if options.streams:
-        every = [stream for stream in every if stream.name in options.streams.split(",")]
+    wanted = options.streams.split(",") if options.streams else [stream.name for stream in every]
+    unknown = set(wanted) - {stream.name for stream in every}
+    if unknown:
+        raise streams.Missing(f"--streams: {', '.join(sorted(unknown))}: must be of {', '.join(stream.name for stream in every)}")
+    every = [stream for stream in every if stream.name in wanted]
     os.makedirs(options.out, exist_ok=True)
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +164,7 @@ def measure(options):
             with server.Server(every, mode, options, first, folder) as running:
                 runs[mode] = asyncio.run(one_run(running, every, mode, options))
     described = [{"name": s.name, "title": s.title, "rows": s.chunk, "architecture": s.architecture, "train": s.train} for s in every]
-    settings = {"windows": options.windows, "window_s": options.window_s, "beyond_s": options.beyond_s, "dwell_s": options.dwell_s, "seed": options.seed}
+    settings = {"windows": options.windows, "window_s": options.window_s, "dwell_s": options.dwell_s, "set": options.set, "seed": options.seed}
     return {"settings": settings, "streams": described, "runs": runs}
 
 

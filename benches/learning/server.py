@@ -28,6 +28,7 @@ policy = "{policy}"
 window_s = {window_s}
 min_samples = {min_samples}
 {mode}
+{more}
 """
 
 TENANT = """
@@ -45,9 +46,9 @@ MODES = {
     # As [tenants.train] says. An instance for each tenant and one where all that is due takes turns, whatever it may bring; the planner
     # puts the same instances where they are, but would judge each retraining.
     "always": ("static-even", "microprofile_share = 0"),
-    "chosen": ("migrator", "beyond_window_s = {beyond_s}"),
+    "chosen": ("migrator", ""),
     # The planner without microprofiles: as [tenants.train] says, for a gain that is assumed.
-    "assumed": ("migrator", "microprofile_share = 0\nbeyond_window_s = {beyond_s}"),
+    "assumed": ("migrator", "microprofile_share = 0"),
 }
 
 
@@ -59,7 +60,7 @@ def configure(path, streams, mode, options, longer=1):
     """Writes the configuration of a mode; epochs are `longer` times those of a retraining."""
     settings = {"reserved": options.reserved_cores, "window_s": options.window_s, "dwell_s": options.dwell_s, "min_samples": MIN_SAMPLES}
     policy, rest = MODES[mode]
-    text = HEAD.format(**settings, policy=policy, mode=rest.format(beyond_s=options.beyond_s))
+    text = HEAD.format(**settings, policy=policy, mode=rest, more="\n".join(options.set))
     for stream in streams:
         train = {**stream.train, "epochs": stream.train["epochs"] * longer}
         text += TENANT.format(
@@ -137,10 +138,10 @@ class Server:
             self.process.wait()
         self.log.close()
 
-    def superseded(self, tenant):
-        """Retrainings that waited for an instance until the next window, for which there is no counter."""
+    def logged(self, *words):
+        """Lines of the log with all these words: what no counter tells."""
         with open(self.log_path) as log:
-            return sum(f"retraining discarded tenant={tenant} " in line and "reason=superseded" in line for line in log)
+            return sum(all(word in line for word in words) for line in log)
 
     def read(self, port, path):
         with urllib.request.urlopen(f"http://{self.addresses[port]}{path}", timeout=20) as answer:
