@@ -40,16 +40,22 @@ class Client:
 
     async def post(self, path, body, head=""):
         """Status and body; the status is the error's name when there was no answer."""
-        try:
-            reader, writer = self.free.pop() if self.free else await asyncio.open_connection(self.host, self.port)
-            writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-            answer = await reader.readexactly(int(headers["content-length"]))
-        except (OSError, asyncio.IncompleteReadError) as error:
-            return type(error).__name__, b""
-        self.free.append((reader, writer))
-        return int(lines[0].split()[1]), answer
+        raw = f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        while True:
+            kept = bool(self.free)
+            try:
+                reader, writer = self.free.pop() if kept else await asyncio.open_connection(self.host, self.port)
+                writer.write(raw)
+                lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+                answer = await reader.readexactly(int(headers["content-length"]))
+            except (OSError, asyncio.IncompleteReadError) as error:
+                # The server closes connections that were idle for long; another one will do.
+                if kept and not getattr(error, "partial", b""):
+                    continue
+                return type(error).__name__, b""
+            self.free.append((reader, writer))
+            return int(lines[0].split()[1]), answer
 
     async def ask(self, name, raw):
         """Status, and the class that the model took the row for."""
@@ -78,10 +84,14 @@ class Feed:
         # By window of the row, whenever its answer comes.
         self.counts = collections.defaultdict(Count)
         self.unlabelled, self.latencies_ms = [], []
+        # Of answers that took a quarter of the SLO and more: window, when in it they were due (s), and latency (ms).
+        self.slow = []
 
-    async def one(self, window, name, raw, label, due):
+    async def one(self, window, name, raw, label, begun, due):
         status, best = await self.client.ask(name, raw)
         ms = (time.monotonic() - due) * 1000
+        if ms >= self.slo_ms / 4:
+            self.slow.append([window, round(due - begun, 1), round(ms)])
         self.counts[window].add(status, ms, best == label, self.slo_ms)
         if status == 200:
             self.latencies_ms.append(ms)
@@ -101,7 +111,7 @@ class Feed:
         for place, (raw, label) in enumerate(rows):
             due = begun + seconds * (place + 0.5) / len(rows)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            tasks.append(asyncio.create_task(self.one(window, f"{window}-{place}", raw, label, due)))
+            tasks.append(asyncio.create_task(self.one(window, f"{window}-{place}", raw, label, begun, due)))
             if time.monotonic() - labelled >= LABELS_S:
                 labelled = time.monotonic()
                 tasks.append(asyncio.create_task(self.labels()))

@@ -108,6 +108,7 @@ async def one_run(running, every, mode, options):
     return {
         "windows": [collect(watch.marks, feeds, window) for window in range(1, options.windows + 1)],
         "latency_ms": {feed.stream.name: [feed.percentile_ms(share) for share in (0.5, 0.99)] for feed in feeds},
+        "slow": {feed.stream.name: feed.slow for feed in feeds},
         **{key: watch.marks[-1][key] - watch.marks[0][key] for key in ("cpu_s", "workers", "reconfigurations")},
         "violations": watch.marks[-1]["violations"],
         "states": watch.states,
