@@ -8,7 +8,7 @@ mod run;
 mod service;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -60,6 +60,26 @@ pub struct RetrainingParts {
     pub keep_versions: usize,
 }
 
+/// What earlier runs left of a tenant's retraining.
+#[derive(Debug)]
+pub struct Earlier {
+    interrupted: Option<resume::Found>,
+    /// When the newest version was published, Unix milliseconds.
+    newest_ms: Option<u64>,
+}
+
+impl Earlier {
+    /// Looks, and removes what nobody needs any more; blocks for as long as it takes to read the newest version.
+    ///
+    /// # Errors
+    /// One line: the tenant's folder, or the model's in the store, cannot be read.
+    pub fn look(store: &Store, spec: &ModelSpec, folder: &Path) -> Result<Earlier, String> {
+        let newest = store.latest(&spec.name).map_err(|error| one_line(&error))?.found;
+        let interrupted = resume::find(folder, spec, newest.as_ref().map(|manifest| manifest.version as u32))?;
+        Ok(Earlier { interrupted, newest_ms: newest.map(|manifest| manifest.created_ms) })
+    }
+}
+
 /// Retrains one tenant's model.
 pub struct RetrainingActor {
     parts: RetrainingParts,
@@ -85,22 +105,17 @@ pub struct RetrainingActor {
 
 impl RetrainingActor {
     /// Idle until the first window, or waiting for an instance with what a stop of the server interrupted.
-    ///
-    /// # Errors
-    /// One line: its folder, or the model's in the store, cannot be read.
-    pub fn new(parts: RetrainingParts) -> Result<RetrainingActor, String> {
+    pub fn new(parts: RetrainingParts, earlier: Earlier) -> RetrainingActor {
         let now_ms = parts.clock.unix_ms();
-        let newest = parts.store.latest(&parts.spec.name).map_err(|error| one_line(&error))?.found;
-        let found = resume::find(&parts.folder, &parts.spec, newest.as_ref().map(|manifest| manifest.version as u32))?;
         let mut machine = RetrainingMachine::new(parts.config.clone());
-        let found = found.filter(|found| machine.take_up(parts.clock.now(), &found.what));
+        let found = earlier.interrupted.filter(|found| machine.take_up(parts.clock.now(), &found.what));
         if let Some(found) = &found {
             tracing::info!(tenant = %parts.name, window = found.what.window, "a retraining that a stop interrupted goes on");
         }
         // What came since the last retraining is fresh, unless that is long ago.
-        let since_ms = found.as_ref().map(|found| found.began_ms).or(newest.map(|manifest| manifest.created_ms)).unwrap_or(now_ms);
+        let since_ms = found.as_ref().map(|found| found.began_ms).or(earlier.newest_ms).unwrap_or(now_ms);
         let long_ago_ms = now_ms.saturating_sub((2000.0 * parts.config.window_s) as u64);
-        Ok(RetrainingActor {
+        RetrainingActor {
             machine,
             resumed: found.map(|found| (found.what.window, found.folder)),
             progress: gauge!("migrator_retraining_progress", "tenant" => parts.name.clone()),
@@ -115,7 +130,7 @@ impl RetrainingActor {
             told: 0,
             timer: None,
             parts,
-        })
+        }
     }
 
     fn now(&self) -> Time {

@@ -114,9 +114,10 @@ pub async fn build(config: &Config, host: Host) -> anyhow::Result<Setup> {
     maker.launcher.refill();
     // Time begins when everything is measured.
     maker.clock = Clock::start();
-    let tenants = config.tenants.iter().zip(measured).enumerate();
-    let made = tenants.map(|(index, (tenant, measured))| maker.make(config, TenantId(index as u16), tenant, measured));
-    let made = made.collect::<anyhow::Result<_>>()?;
+    let mut made = Vec::new();
+    for (index, (tenant, measured)) in config.tenants.iter().zip(measured).enumerate() {
+        made.push(maker.make(config, TenantId(index as u16), tenant, measured).await?);
+    }
     assemble(config, maker, made)
 }
 

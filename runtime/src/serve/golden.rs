@@ -16,20 +16,15 @@ use tokio::sync::mpsc;
 use crate::config::{GoldenConfig, TenantConfig};
 
 /// Puts a golden model to work in the background, as far as possible from requests; it ends with the tenant's actor.
-///
-/// # Errors
-/// When there is no such model, or it is none for this tenant.
 pub(super) fn start(
     id: TenantId,
     tenant: &TenantConfig,
     golden: &GoldenConfig,
+    (spec, folder): (ModelSpec, PathBuf),
     launcher: &Arc<Launcher>,
-    state_dir: &Path,
     address: Addr<TenantActor>,
     offered: mpsc::Receiver<Answered>,
-) -> anyhow::Result<()> {
-    let found = find(tenant, golden, &launcher.store, state_dir).with_context(|| format!("tenant {:?}: its golden model", tenant.name))?;
-    let (spec, folder) = found;
+) {
     let parts = GoldenParts {
         id,
         name: tenant.name.clone(),
@@ -41,11 +36,13 @@ pub(super) fn start(
         tenant: address,
     };
     actix::spawn(run(parts, offered));
-    Ok(())
 }
 
-/// What the golden model is, and the folder of its weights.
-fn find(tenant: &TenantConfig, golden: &GoldenConfig, store: &Store, state_dir: &Path) -> anyhow::Result<(ModelSpec, PathBuf)> {
+/// What the golden model is, and the folder of its weights; blocks for as long as it takes to copy them.
+///
+/// # Errors
+/// When there is no such model, or it is none for this tenant.
+pub(super) fn find(tenant: &TenantConfig, golden: &GoldenConfig, store: &Store, state_dir: &Path) -> anyhow::Result<(ModelSpec, PathBuf)> {
     let own = &tenant.model;
     let (spec, folder) = match (&golden.model, &golden.file) {
         (Some(name), _) => {

@@ -1,5 +1,6 @@
 //! One tenant's actors, and what the planner is told of it: the same at the start as when one comes later.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -9,7 +10,7 @@ use migrator_actors::golden::Golden;
 use migrator_actors::launcher::{Launcher, TenantModel};
 use migrator_actors::message::SampleStore;
 use migrator_actors::migration::TenantActors;
-use migrator_actors::retraining::{ExportSpec, RetrainingActor, RetrainingParts};
+use migrator_actors::retraining::{Earlier, ExportSpec, RetrainingActor, RetrainingParts};
 use migrator_actors::tenant::{TenantActor, TenantFlags, TenantParts};
 use migrator_device::Gpu;
 use migrator_machine::coordinator::TenantPlanning;
@@ -65,6 +66,26 @@ pub(super) struct Made {
     pub facts: TenantFacts,
 }
 
+/// What is read for a tenant before its actors are made.
+struct Files {
+    /// Of its retraining.
+    folder: PathBuf,
+    earlier: Earlier,
+    /// Its golden model and the folder of that one's weights.
+    teacher: Option<(ModelSpec, PathBuf)>,
+}
+
+impl Files {
+    fn read(tenant: &TenantConfig, store: &Store, state_dir: &Path) -> anyhow::Result<Files> {
+        let find = |how| golden::find(tenant, how, store, state_dir);
+        let teacher = tenant.golden.as_ref().map(find).transpose();
+        let teacher = teacher.with_context(|| format!("tenant {:?}: its golden model", tenant.name))?;
+        let folder = std::path::absolute(state_dir.join("retraining").join(&tenant.name))?;
+        let earlier = Earlier::look(store, &tenant.model, &folder).map_err(anyhow::Error::msg)?;
+        Ok(Files { folder, earlier, teacher })
+    }
+}
+
 /// What every tenant's actors are made from.
 pub(super) struct Maker {
     pub clock: Clock,
@@ -108,15 +129,20 @@ impl Maker {
     /// Starts a tenant's actors.
     ///
     /// # Errors
-    /// When its folder, or its model's, cannot be read.
-    pub fn make(&self, config: &Config, id: TenantId, tenant: &TenantConfig, measured: Measured) -> anyhow::Result<Made> {
+    /// When its folder, or its model's, cannot be read, or there is no such golden model.
+    pub async fn make(&self, config: &Config, id: TenantId, tenant: &TenantConfig, measured: Measured) -> anyhow::Result<Made> {
+        let (store, of, state_dir) = (Arc::clone(&self.store), tenant.clone(), config.server.state_dir.clone());
+        // Weights are copied and hashed, and requests are answered meanwhile.
+        let read = tokio::task::spawn_blocking(move || Files::read(&of, &store, &state_dir));
+        let Files { folder, earlier, teacher } = read.await.context("its files could not be read")??;
         let (spec, flags) = (Arc::new(tenant.model.clone()), Arc::new(TenantFlags::default()));
         let (golden, offered) = tenant.golden.as_ref().map(|how| Golden::new(&tenant.name, how.share)).unzip();
         let address = self.tenant(config, id, tenant, &measured, &spec, &flags, golden);
-        if let (Some(how), Some(offered)) = (&tenant.golden, offered) {
-            golden::start(id, tenant, how, &self.launcher, &config.server.state_dir, address.clone(), offered)?;
+        if let (Some(how), Some(teacher), Some(offered)) = (&tenant.golden, teacher, offered) {
+            golden::start(id, tenant, how, teacher, &self.launcher, address.clone(), offered);
         }
-        let retraining = self.retraining(config, id, tenant, &measured, address.clone())?.start();
+        let parts = self.retraining(config, id, tenant, &measured, address.clone(), folder);
+        let retraining = RetrainingActor::new(parts, earlier).start();
         let front = ActorFront { address: address.clone(), spec, flags, store: Arc::clone(&self.store) };
         Ok(Made {
             actors: TenantActors { tenant: address, retraining },
@@ -168,8 +194,8 @@ impl Maker {
         tenant: &TenantConfig,
         measured: &Measured,
         address: Addr<TenantActor>,
-    ) -> anyhow::Result<RetrainingActor> {
-        let folder = std::path::absolute(config.server.state_dir.join("retraining").join(&tenant.name))?;
+        folder: PathBuf,
+    ) -> RetrainingParts {
         let how = config.retraining_of(tenant);
         let batch = tenant.train.batch.max(1);
         // Forward and backward cost about three times the forward pass alone.
@@ -196,7 +222,7 @@ impl Maker {
             prior_core_s: measured.known.as_ref().and_then(Known::sample_core_s).unwrap_or(estimated_core_s),
             ..RetrainingConfig::default()
         };
-        let actor = RetrainingActor::new(RetrainingParts {
+        RetrainingParts {
             id,
             name: tenant.name.clone(),
             spec: Arc::new(tenant.model.clone()),
@@ -210,8 +236,7 @@ impl Maker {
             folder,
             tenant: address,
             keep_versions: 5,
-        });
-        actor.map_err(anyhow::Error::msg)
+        }
     }
 
     /// Cores of the device, or compute slices of all its GPUs: what the cost of a retraining is counted in.

@@ -170,7 +170,7 @@ async fn prepare(setup: &Setup, new: &Config, added: &[String]) -> anyhow::Resul
 
 async fn measured(setup: &Setup, new: &Config, tenant: &TenantConfig, id: TenantId) -> anyhow::Result<Made> {
     let measured = setup.maker.measure(id, tenant).await?;
-    setup.maker.make(new, id, tenant, measured)
+    setup.maker.make(new, id, tenant, measured).await
 }
 
 /// The old configuration with what may change while it runs taken from the new one.
