@@ -16,9 +16,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::input::{InputList, Inputs, inside};
 use super::request::{json_part, tensors};
-
-/// Most samples of one body; its length bounds them sooner.
-const MOST: u32 = 1 << 24;
+use super::rows;
 
 /// Parses a body of which `json_len` bytes are JSON; all samples or none.
 ///
@@ -26,7 +24,7 @@ const MOST: u32 = 1 << 24;
 /// One line that names the sample, the input and the element.
 pub(super) fn parse(specs: &[TensorSpec], classes: u32, body: &Bytes, json_len: usize) -> Result<Vec<Sample>, String> {
     let (json, tail) = json_part(body, json_len)?;
-    let mut parse = Parse { inputs: Inputs::of_request(specs, MOST), has_inputs: false, labels: None };
+    let mut parse = Parse { inputs: Inputs::of_samples(specs), has_inputs: false, labels: None };
     let mut deserializer = serde_json::Deserializer::from_slice(&json);
     let parsed = deserializer.deserialize_map(&mut parse).and_then(|()| deserializer.end());
     parsed.map_err(|e| parse.inputs.place.explain(&e))?;
@@ -56,6 +54,9 @@ struct Parse<'m> {
 }
 
 #[derive(Deserialize)]
+struct Labels(#[serde(deserialize_with = "rows::list")] Vec<u64>);
+
+#[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Field {
     Labels,
@@ -75,7 +76,10 @@ impl<'de> Visitor<'de> for &mut Parse<'_> {
         while let Some(field) = map.next_key::<Field>()? {
             match field {
                 Field::Labels if self.labels.is_some() => return Err(A::Error::custom("labels is given twice")),
-                Field::Labels => self.labels = Some(map.next_value().map_err(|e| inside("labels", e))?),
+                Field::Labels => {
+                    let Labels(labels) = map.next_value().map_err(|e| inside("labels", e))?;
+                    self.labels = Some(labels);
+                }
                 Field::Inputs if self.has_inputs => return Err(A::Error::custom("inputs is given twice")),
                 Field::Inputs => {
                     map.next_value_seed(InputList(&mut self.inputs))?;
@@ -163,8 +167,14 @@ mod tests {
             (head("[0,1]", "[2,3]", 24), &raw[..20], "input \"INPUT0\": binary_data_size 24: the body has 20 bytes left"),
             (head("[0,1]", "[1,3]", 12), &raw[..12], "2 labels, but the inputs have 1 rows"),
             (head("[0]", "[1,3]", 12), &raw[..13], "1 bytes after the last binary input"),
-            (head("[]", "[0,3]", 0), &raw[..0], "input \"INPUT0\": 0 rows: the model takes 1 to"),
-            (head("[0]", "[999999999999,3]", 0), &raw[..0], "input \"INPUT0\": 999999999999 rows: the model takes 1 to"),
+            (head("[]", "[0,3]", 0), &raw[..0], "input \"INPUT0\": 0 rows: a body takes 1 to 50000"),
+            (head("[0]", "[50001,3]", 0), &raw[..0], "input \"INPUT0\": 50001 rows: a body takes 1 to 50000"),
+            (
+                head(&format!("[0{}]", ",0".repeat(50_000)), "[1,3]", 12),
+                &raw[..12],
+                "labels: more than 50000 rows: a body takes 1 to 50000",
+            ),
+            (head("[0]", "[999999999999,3]", 0), &raw[..0], "input \"INPUT0\": 999999999999 rows: a body takes 1 to 50000"),
             ("{\"labels\":[0]}".to_owned(), &raw[..0], "inputs is missing"),
             ("{\"inputs\":[]}".to_owned(), &raw[..0], "labels is missing"),
             ("[]".to_owned(), &raw[..0], "invalid type: sequence, expected labelled samples"),
@@ -181,10 +191,19 @@ mod tests {
     }
 
     #[actix_web::test]
+    async fn a_text_that_is_not_utf_8_is_refused_for_no_data_set_could_hold_it() {
+        let front = front();
+        let json = r#"{"inputs":[{"name":"INPUT0","shape":[2,1],"datatype":"BYTES","parameters":{"binary_data_size":11}}],"labels":[1,0]}"#;
+        let got = send(&front, "text", &json.len().to_string(), [json.as_bytes(), b"\x02\0\0\0hi\x01\0\0\0\xff"].concat()).await;
+        assert_eq!((got.status, &got.error()[..]), (StatusCode::BAD_REQUEST, "input \"INPUT0\": element 1: byte 0 is not UTF-8"));
+        assert!(front.fakes["text"].take_samples().is_empty());
+    }
+
+    #[actix_web::test]
     async fn a_shape_alone_makes_the_server_set_aside_no_memory() {
         let front = front();
-        let json = r#"{"labels":[0],"inputs":[{"name":"INPUT0","shape":[16777216,3],"datatype":"FP32","data":[1,2,3]}]}"#;
+        let json = r#"{"labels":[0],"inputs":[{"name":"INPUT0","shape":[50000,3],"datatype":"FP32","data":[1,2,3]}]}"#;
         let got = post(&front, json, &[]).await;
-        assert!(got.error().contains("3 elements instead of 50331648"), "{}", got.error());
+        assert!(got.error().contains("3 elements instead of 150000"), "{}", got.error());
     }
 }

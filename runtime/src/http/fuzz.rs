@@ -2,7 +2,9 @@
 //! model. Built for them only.
 
 use bytes::Bytes;
-use migrator_models::{Datatype, ModelSpec, Source, TensorSpec};
+use migrator_actors::message::Sample;
+use migrator_models::data::{self, DataError, Part};
+use migrator_models::{Architecture, Datatype, ModelSpec, Source, TensorSpec, row};
 use migrator_protocol::ModelInferRequest;
 
 use super::batch;
@@ -25,12 +27,18 @@ fn plain() -> ModelSpec {
     ModelSpec { source: Source::Torchscript { inputs }, ..model() }
 }
 
+/// A model of texts.
+pub(super) fn text() -> ModelSpec {
+    let architecture = Architecture::TextClassifier { vocabulary: 9, max_tokens: 9, embedding: 2 };
+    ModelSpec { source: Source::Architecture { architecture }, ..model() }
+}
+
 /// A body of an inference request, of which `json_len` bytes are JSON.
 ///
 /// # Panics
 /// When something came through that does not fit the model, or an answer to it is not what its client could read.
 pub fn body(body: &[u8], json_len: Option<usize>) {
-    for spec in [model(), plain()] {
+    for spec in [model(), plain(), text()] {
         let parsed = InferRequest::parse(&spec, &spec.inputs(), &Bytes::copy_from_slice(body), json_len);
         demand(&spec, &parsed);
         if let Ok(request) = parsed {
@@ -44,10 +52,8 @@ pub fn body(body: &[u8], json_len: Option<usize>) {
 /// # Panics
 /// When something came through that does not fit the model.
 pub fn samples(body: &[u8]) {
-    let spec = model();
-    match sample::parse(&spec.inputs(), spec.classes, body) {
-        Ok(samples) => assert!(samples.iter().all(|sample| sample.label < spec.classes)),
-        Err(line) => one_line(&line),
+    for spec in [model(), plain(), text()] {
+        learnable(&spec, sample::parse(&spec.inputs(), spec.classes, body));
     }
 }
 
@@ -56,9 +62,24 @@ pub fn samples(body: &[u8]) {
 /// # Panics
 /// When something came through that does not fit the model.
 pub fn batch(body: &[u8], json_len: usize) {
-    let spec = model();
-    match batch::parse(&spec.inputs(), spec.classes, &Bytes::copy_from_slice(body), json_len) {
-        Ok(samples) => assert!(samples.iter().all(|sample| sample.label < spec.classes)),
+    for spec in [model(), plain(), text()] {
+        learnable(&spec, batch::parse(&spec.inputs(), spec.classes, &Bytes::copy_from_slice(body), json_len));
+    }
+}
+
+/// One sample that does not fit a data set spoils it for all.
+fn learnable(spec: &ModelSpec, parsed: Result<Vec<Sample>, String>) {
+    match parsed {
+        Ok(samples) => {
+            for (index, Sample { features, label, .. }) in samples.iter().enumerate() {
+                assert!(*label < spec.classes && row::not_finite(&spec.inputs(), features).is_none());
+                match data::check(spec, index, &data::Sample { features, label: *label, part: Part::Train }) {
+                    // Nothing is learnt from texts beside other inputs.
+                    Ok(()) | Err(DataError::Inputs { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
         Err(line) => one_line(&line),
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::rows::MOST_ROWS;
 use super::tensor::{Sink, Value};
 
 /// Where a parse stands, to name the place of an error that serde_json raises.
@@ -54,6 +55,8 @@ pub(crate) enum Tensor {
 pub(crate) struct Inputs<'m> {
     specs: &'m [TensorSpec],
     max_rows: u64,
+    /// Who takes no more rows.
+    taker: &'static str,
     /// Samples may leave out shape, datatype and batch dimension.
     lenient: bool,
     /// Tensor and rows, by input of the model.
@@ -68,7 +71,13 @@ impl<'m> Inputs<'m> {
     /// Inputs of a request of up to `max_rows` rows.
     pub fn of_request(specs: &'m [TensorSpec], max_rows: u32) -> Inputs<'m> {
         let taken = specs.iter().map(|_| None).collect();
-        Inputs { specs, max_rows: u64::from(max_rows), lenient: false, taken, binary: Vec::new(), place: Place::default() }
+        let (taker, place) = ("the model", Place::default());
+        Inputs { specs, max_rows: u64::from(max_rows), taker, lenient: false, taken, binary: Vec::new(), place }
+    }
+
+    /// Inputs of as many labelled samples as a body may hold.
+    pub fn of_samples(specs: &'m [TensorSpec]) -> Inputs<'m> {
+        Inputs { taker: "a body", ..Inputs::of_request(specs, MOST_ROWS as u32) }
     }
 
     /// Inputs of one labelled sample.
@@ -125,7 +134,7 @@ impl<'m> Inputs<'m> {
                 } else if self.lenient {
                     Err(format!("{rows} rows: a sample has 1"))
                 } else {
-                    Err(format!("{rows} rows: the model takes 1 to {}", self.max_rows))
+                    Err(format!("{rows} rows: {} takes 1 to {}", self.taker, self.max_rows))
                 }
             }
             Some(shape) => Err(format!("shape {shape:?}: {}", wanted())),
@@ -189,7 +198,7 @@ impl<'m> Inputs<'m> {
     }
 }
 
-/// Checks a raw tensor whose size is right (or whose type has none): texts are cut right, truths are 0 or 1.
+/// Checks a raw tensor whose size is right (or whose type has none): texts are cut right and UTF-8, truths are 0 or 1.
 pub(super) fn check_raw(spec: &TensorSpec, rows: u64, raw: &Bytes) -> Result<(), String> {
     match spec.datatype {
         Datatype::Bytes => check_texts(raw, rows * spec.elements() as u64),
@@ -205,7 +214,9 @@ fn check_texts(mut raw: &[u8], elements: u64) -> Result<(), String> {
     for element in 0..elements {
         let short = || format!("element {element}: the binary data ends within it");
         let (length, rest) = raw.split_first_chunk::<4>().ok_or_else(short)?;
-        raw = rest.get(u32::from_le_bytes(*length) as usize..).ok_or_else(short)?;
+        let (text, after) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(short)?;
+        std::str::from_utf8(text).map_err(|error| format!("element {element}: byte {} is not UTF-8", error.valid_up_to()))?;
+        raw = after;
     }
     if raw.is_empty() { Ok(()) } else { Err(format!("{} bytes of binary data after the last element", raw.len())) }
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::error::ApiError;
 use super::recent::{Answered, Found, Recent, Row};
+use super::rows::{self, MOST_ROWS};
 use super::{AppState, Tenant, admin, body};
 
 /// Counts what became of labels, by `result`.
@@ -24,6 +25,7 @@ const LABELS: &str = "migrator_late_labels_total";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
+    #[serde(deserialize_with = "rows::list")]
     labels: Vec<Given>,
 }
 
@@ -106,6 +108,9 @@ pub(super) async fn labels(state: web::Data<AppState>, http: HttpRequest, payloa
 fn check(labels: &[Given], classes: u32) -> Result<(), String> {
     if labels.is_empty() {
         return Err("labels is empty".to_owned());
+    }
+    if labels.iter().map(|given| given.label.each().len()).sum::<usize>() > MOST_ROWS {
+        return Err(rows::too_many());
     }
     for (index, given) in labels.iter().enumerate() {
         if let Some(wrong) = given.label.each().iter().find(|class| **class >= u64::from(classes)) {
@@ -221,7 +226,10 @@ mod tests {
     async fn a_body_that_does_not_fit_labels_nothing() {
         let front = remembering(true);
         ask(&front, "one", &[[1.0, 2.0, 3.0]]).await;
+        let row = json!({ "id": "", "label": 1 });
         for (labels, line) in [
+            (json!(vec![row.clone(); 50_001]), "more than 50000 rows: a body takes 1 to 50000"),
+            (json!([row, { "id": "x", "label": vec![0; 50_000] }]), "more than 50000 rows: a body takes 1 to 50000"),
             (json!([{ "id": "one", "label": 1 }, { "id": "x", "label": [0, 2] }]), "label 1, request \"x\": 2: must be from 0 to 1"),
             (json!([]), "labels is empty"),
             (json!([{ "id": "one" }]), "missing field `label`"),

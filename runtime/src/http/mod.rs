@@ -35,6 +35,7 @@ pub(crate) mod request;
 mod response;
 pub(crate) mod roster;
 mod route;
+mod rows;
 mod sample;
 pub(crate) mod setting;
 pub mod span;

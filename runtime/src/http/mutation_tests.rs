@@ -4,15 +4,22 @@ use bytes::Bytes;
 use migrator_models::{Datatype, ModelSpec, Source, TensorSpec};
 use proptest::prelude::*;
 
+use super::batch;
 use super::fuzz::{self, fits, model};
 use super::request::InferRequest;
 use super::sample;
 
-const SEEDS: [&str; 3] = [
+const SEEDS: [&str; 4] = [
     r#"{"id":"x","parameters":{"timeout":5},"inputs":[{"name":"F","shape":[2,2,2],"datatype":"FP32","data":[[[1,2],[3,4]],[[5,6],[7,8e-1]]]},{"data":["a","\u00e9"],"name":"T","shape":[2,1],"datatype":"BYTES"},{"name":"B","shape":[2,1],"datatype":"BOOL","data":[true,false]}],"outputs":[{"name":"OUTPUT0"}]}"#,
     "{\"inputs\":[{\"name\":\"F\",\"shape\":[1,2,2],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":16}},{\"name\":\"T\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":{\"binary_data_size\":6}},{\"name\":\"B\",\"shape\":[1,1],\"datatype\":\"BOOL\",\"data\":[true]}]}0123456789abcdef\u{2}\0\0\0hi",
     r#"{"samples":[{"label":1,"inputs":[{"name":"F","data":[1,2,3,4]},{"name":"T","data":"hi","shape":[1],"datatype":"BYTES"},{"name":"B","data":[true]}]}]}"#,
+    "{\"labels\":[1],\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":{\"binary_data_size\":20}}]}\u{10}\0\0\00123456789abcdef",
 ];
+
+/// Where the JSON of a seed ends, when more follows.
+fn json_len(seed: &str) -> Option<usize> {
+    ["\u{10}\0\0\0", "0123456789abcdef"].into_iter().find_map(|tail| seed.find(tail))
+}
 
 /// Fragments that parsers trip over.
 const FRAGMENTS: [&str; 22] = [
@@ -89,11 +96,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn mutated_bodies_are_refused_or_fit(which in 0..3usize, split in prop::option::of(any::<usize>()), mutations in prop::collection::vec(mutation(), 0..6)) {
+    fn mutated_bodies_are_refused_or_fit(which in 0..4usize, split in prop::option::of(any::<usize>()), mutations in prop::collection::vec(mutation(), 0..6)) {
         let mut body = SEEDS[which].as_bytes().to_vec();
         mutations.iter().for_each(|m| apply(&mut body, m));
-        let json = SEEDS[which].find("0123456789abcdef");
-        let json_len = split.map(|s| s % (body.len() + 3)).or(json);
+        let json_len = split.map(|s| s % (body.len() + 3)).or(json_len(SEEDS[which]));
         fuzz::samples(&body);
         fuzz::batch(&body, json_len.unwrap_or(body.len()));
         fuzz::body(&body, json_len);
@@ -105,10 +111,11 @@ fn the_seeds_themselves_are_accepted() {
     let (spec, inputs) = (model(), model().inputs());
     let json = InferRequest::parse(&spec, &inputs, &Bytes::from_static(SEEDS[0].as_bytes()), None).unwrap();
     assert!(json.rows == 2 && fits(&spec, 2, &json.inputs));
-    let split = SEEDS[1].find("0123456789abcdef");
-    let binary = InferRequest::parse(&spec, &inputs, &Bytes::from_static(SEEDS[1].as_bytes()), split).unwrap();
+    let binary = InferRequest::parse(&spec, &inputs, &Bytes::from_static(SEEDS[1].as_bytes()), json_len(SEEDS[1])).unwrap();
     assert!(binary.rows == 1 && fits(&spec, 1, &binary.inputs));
     assert_eq!(sample::parse(&inputs, 3, SEEDS[2].as_bytes()).unwrap().len(), 1);
+    let split = json_len(SEEDS[3]).unwrap();
+    assert_eq!(batch::parse(&fuzz::text().inputs(), 3, &Bytes::from_static(SEEDS[3].as_bytes()), split).unwrap().len(), 1);
 }
 
 /// What the fuzzers of `tests/fuzz` once broke something with.

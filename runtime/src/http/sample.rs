@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::input::{InputList, Inputs, OnlyInput, Place, Tensor, inside};
+use super::rows::{MOST_ROWS, too_many};
 
 /// Parses the body; all samples or none.
 ///
@@ -84,6 +85,10 @@ impl<'de> Visitor<'de> for SampleList<'_, '_> {
         loop {
             self.0.place = Place { sample: Some(samples.len()), ..Place::default() };
             match seq.next_element_seed(OneSample(&mut *self.0))? {
+                Some(_) if samples.len() == MOST_ROWS => {
+                    self.0.place = Place::default();
+                    return Err(A::Error::custom(too_many()));
+                }
                 Some(sample) => samples.push(sample),
                 None => break,
             }

@@ -520,6 +520,10 @@ async fn samples_are_taken_whole_or_not_at_all() {
     for (body, line) in [("{}", "samples is missing"), (r#"{"samples":[]}"#, "samples is empty"), ("", "EOF while parsing")] {
         assert!(front.post("/v1/tenants/a/samples", body).await.error().starts_with(line));
     }
+    let many = |count| format!(r#"{{"samples":[{}]}}"#, vec![r#"{"data":[1,2,3],"label":1}"#; count].join(","));
+    let parse = |body: String| sample::parse(&front.fakes["a"].spec.inputs(), 2, body.as_bytes());
+    assert_eq!(parse(many(50_000)).map(|samples| samples.len()), Ok(50_000));
+    assert!(parse(many(50_001)).unwrap_err().starts_with("more than 50000 rows: a body takes 1 to 50000"));
     assert!(front.fakes["a"].samples.lock().unwrap().is_empty(), "samples of a refused body were kept");
 }
 
