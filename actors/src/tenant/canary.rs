@@ -8,7 +8,7 @@ use migrator_wire::client::WorkerHandle;
 use migrator_wire::message::ModelKey;
 
 use super::TenantActor;
-use super::lane::{Lane, LaneUp};
+use super::lane::{Lane, unload};
 use crate::launcher::LaunchError;
 
 /// Loads a version beside the one in service and lets it answer a share of the requests; resolves when every lane has it, or says why
@@ -37,11 +37,11 @@ impl Handler<BeginCanary> for TenantActor {
             }
             loaded
         };
-        Box::pin(
-            all.into_actor(self).map(move |loaded, actor, _| {
-                loaded.into_iter().try_for_each(|(instance, result)| actor.has_canary(instance, version, result))
-            }),
-        )
+        Box::pin(all.into_actor(self).map(move |loaded, actor, _| {
+            // Every lane is told of, also those after one that failed: what is loaded is to be unloaded again.
+            let each = loaded.into_iter().map(|(instance, result)| actor.has_canary(instance, version, result));
+            each.fold(Ok(()), Result::and)
+        }))
     }
 }
 
@@ -64,11 +64,18 @@ impl TenantActor {
         async move { launcher.load_beside(&handle, tenant, version).await }
     }
 
-    /// A lane that is gone meanwhile needs no canary.
+    /// A lane that is gone meanwhile needs no canary, and none does whose trial is over.
     fn has_canary(&mut self, instance: InstanceId, version: u32, result: Result<(), LaunchError>) -> Result<(), String> {
+        let on_trial = self.machine.canary().is_some_and(|canary| canary.version == version);
+        let wanted = self.version == version || self.swap.as_ref().is_some_and(|swap| swap.version == version);
         let Some(lane) = self.lanes.get_mut(&instance) else { return Ok(()) };
         result.map_err(|error| error.chain())?;
-        lane.canary = Some(version);
+        if on_trial {
+            let other = lane.canary.replace(version).filter(|other| *other != version);
+            unload(lane.handle.clone(), other.map(ModelKey));
+        } else if !wanted && lane.version != version {
+            unload(lane.handle.clone(), [ModelKey(version)]);
+        }
         Ok(())
     }
 
@@ -83,27 +90,30 @@ impl TenantActor {
         }));
     }
 
-    /// A lane that loaded the newest version, which is the canary: the version in service is loaded beside it before it opens.
+    /// A lane that loaded the canary: the version in service is loaded beside it before it opens. Where that cannot be had, the canary is
+    /// rejected, and serves there alone until the version after it is loaded.
     pub(super) fn lane_with_canary(
         &mut self,
         instance: InstanceId,
         share: f64,
         handle: WorkerHandle,
-        newest: u32,
+        canary: u32,
         ctx: &mut Context<Self>,
     ) {
         let version = self.version;
         let load = self.load_beside(handle.clone(), version);
         ctx.spawn(load.into_actor(self).map(move |result, actor, ctx| {
-            let canary = actor.machine.canary().filter(|canary| canary.version == newest);
-            if result.is_err() || canary.is_none() {
-                // The canary is over, or the old version cannot be had: the newest one serves.
-                actor.machine.canary_ended();
-                return actor.handle(LaneUp { instance, share, handle, version: newest }, ctx);
-            }
-            actor.handle(LaneUp { instance, share, handle, version }, ctx);
-            if let Some(lane) = actor.lanes.get_mut(&instance) {
-                lane.canary = Some(newest);
+            let key = ModelKey(canary);
+            match result {
+                Ok(()) => actor.open(instance, Lane { handle, key: ModelKey(version), version, canary: Some(canary), share }, ctx),
+                // Its worker is gone, which is told elsewhere.
+                Err(_) if !handle.is_alive() => {}
+                Err(error) => {
+                    let reason = error.chain();
+                    tracing::warn!(tenant = %actor.name, instance = instance.0, version, reason, "the canary has nothing beside it here");
+                    actor.machine.canary_failed(canary);
+                    actor.open(instance, Lane { handle, key, version: canary, canary: None, share }, ctx);
+                }
             }
         }));
     }

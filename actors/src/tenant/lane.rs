@@ -24,7 +24,7 @@ pub(super) struct Lane {
 
 /// A version on its way to every lane.
 pub(super) struct Swap {
-    version: u32,
+    pub version: u32,
     prior: Accuracy,
     /// Lanes that have not answered yet.
     waiting: Vec<InstanceId>,
@@ -80,29 +80,10 @@ impl Handler<LaneUp> for TenantActor {
 
     fn handle(&mut self, message: LaneUp, ctx: &mut Self::Context) {
         let LaneUp { instance, share, handle, version } = message;
-        let canary = self.machine.canary().map(|canary| canary.version);
-        if canary == Some(version) {
+        if self.machine.canary().is_some_and(|canary| canary.version == version) {
             return self.lane_with_canary(instance, share, handle, version, ctx);
         }
-        self.lanes.insert(instance, Lane { handle, key: ModelKey(version), version, canary: None, share });
-        let now = self.clock.now();
-        if let Some(canary) = canary {
-            self.load_canary(instance, canary, ctx);
-        }
-        if self.version == 0 {
-            self.in_service(version, None);
-        }
-        let measured = self.on_profile.iter().find(|(of, _)| (of - share).abs() < SAME_SHARE);
-        self.machine.lane_up(now, instance, measured.map_or_else(|| LaneSpec::cores(share), |(_, on)| LaneSpec::measured(on)));
-        // Loaded before the newest version was published: it follows the others.
-        let newest = self.swap.as_ref().map_or(self.version, |swap| swap.version);
-        if version < newest {
-            if let Some(swap) = &mut self.swap {
-                swap.waiting.push(instance);
-            }
-            self.upgrade(instance, newest, ctx);
-        }
-        self.pump(ctx);
+        self.open(instance, Lane { handle, key: ModelKey(version), version, canary: None, share }, ctx);
     }
 }
 
@@ -180,6 +161,33 @@ impl Handler<SwapVersion> for TenantActor {
 }
 
 impl TenantActor {
+    /// Gives a lane requests; with a canary, and with the version in service, where it lacks one.
+    pub(super) fn open(&mut self, instance: InstanceId, lane: Lane, ctx: &mut Context<Self>) {
+        let (version, loaded, share) = (lane.version, lane.canary, lane.share);
+        self.lanes.insert(instance, lane);
+        let canary = self.machine.canary().map(|canary| canary.version);
+        if let Some(canary) = canary.filter(|canary| loaded != Some(*canary) && version != *canary) {
+            self.load_canary(instance, canary, ctx);
+        }
+        if self.version == 0 {
+            self.in_service(version, None);
+        }
+        let measured = self.on_profile.iter().find(|(of, _)| (of - share).abs() < SAME_SHARE);
+        let spec = measured.map_or_else(|| LaneSpec::cores(share), |(_, on)| LaneSpec::measured(on));
+        self.machine.lane_up(self.clock.now(), instance, spec);
+        // Loaded before the newest version was published: it follows the others.
+        let newest = self.swap.as_ref().map_or(self.version, |swap| swap.version);
+        if loaded == Some(newest) {
+            self.switch(instance, newest);
+        } else if version < newest {
+            if let Some(swap) = &mut self.swap {
+                swap.waiting.push(instance);
+            }
+            self.upgrade(instance, newest, ctx);
+        }
+        self.pump(ctx);
+    }
+
     pub(super) fn drained(&mut self, lane: InstanceId) {
         self.lanes.remove(&lane);
         for done in self.drains.remove(&lane).unwrap_or_default() {
@@ -227,14 +235,7 @@ impl TenantActor {
         let old = std::mem::replace(&mut lane.key, ModelKey(version));
         lane.version = version;
         let rejected = lane.canary.take().filter(|canary| *canary != version).map(ModelKey);
-        let handle = lane.handle.clone();
-        actix::spawn(async move {
-            for key in std::iter::once(old).chain(rejected) {
-                if let Err(error) = handle.call(ToWorker::Unload { key }, Vec::new()).await {
-                    tracing::debug!(%error, "the old version was not unloaded");
-                }
-            }
-        });
+        unload(lane.handle.clone(), std::iter::once(old).chain(rejected));
     }
 
     fn forget_in_swap(&mut self, instance: InstanceId) {
@@ -254,4 +255,16 @@ impl TenantActor {
         }
         let _ = swap.reply.send(swap.failed.map_or(Ok(()), Err));
     }
+}
+
+/// Has a worker forget versions, each once its batches are done.
+pub(super) fn unload(handle: WorkerHandle, keys: impl IntoIterator<Item = ModelKey>) {
+    let keys: Vec<ModelKey> = keys.into_iter().collect();
+    actix::spawn(async move {
+        for key in keys {
+            if let Err(error) = handle.call(ToWorker::Unload { key }, Vec::new()).await {
+                tracing::debug!(%error, "a version was not unloaded");
+            }
+        }
+    });
 }

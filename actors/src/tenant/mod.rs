@@ -3,6 +3,8 @@
 mod canary;
 mod lane;
 mod meter;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::BTreeMap;

@@ -7,10 +7,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 use migrator_machine::Time;
 use migrator_machine::tenant::{BatchId, EvalId, Work};
-use migrator_models::row;
+use migrator_models::{TensorSpec, row};
 use migrator_solver::InstanceId;
 use migrator_wire::client::CallError;
-use migrator_wire::message::{FromWorker, ToWorker};
+use migrator_wire::message::{FailCode, FromWorker, ToWorker};
 use migrator_wire::monotonic_us;
 use tokio::sync::oneshot;
 
@@ -130,12 +130,22 @@ impl TenantActor {
                 self.outputs.insert(batch, Computed { version: sent.version, output, sent: sent.at, compute });
                 self.machine.finished(now, batch, compute);
             }
-            Ok((other, _)) => self.fail(sent, format!("the worker answered out of turn: {other:?}")),
+            Ok((other, _)) => {
+                self.machine.canary_failed(sent.version);
+                self.fail(sent, format!("the worker answered out of turn: {other:?}"));
+            }
             Err(CallError::WorkerLost) => {
+                // Whether it is to blame or not: a batch of a canary had no answer.
+                self.machine.canary_failed(sent.version);
                 self.lanes.remove(&lane);
                 self.machine.lane_lost(now, lane);
             }
-            Err(error) => self.fail(sent, error.to_string()),
+            Err(error) => {
+                if is_the_versions(&error) {
+                    self.machine.canary_failed(sent.version);
+                }
+                self.fail(sent, error.to_string());
+            }
         }
         self.pump(ctx);
     }
@@ -163,7 +173,6 @@ impl TenantActor {
     fn fail(&mut self, sent: Sent, reason: String) {
         tracing::warn!(tenant = %self.name, reason, version = sent.version, "a batch failed");
         self.failure = reason;
-        self.machine.canary_failed(sent.version);
         self.machine.failed(self.clock.now(), sent.batch);
     }
 
@@ -186,26 +195,31 @@ impl TenantActor {
         self.machine.labelled(self.clock.now(), *version, correct as u32, evaluation.labels.len() as u32);
     }
 
+    /// Has samples answered, as far as they may wait: of many, the newest.
     fn evaluate(&mut self, samples: &[Sample]) {
-        for chunk in samples.chunks(self.spec.max_batch.max(1) as usize) {
+        let rows = self.spec.max_batch.max(1) as usize;
+        let most = self.machine.config().eval_limit.saturating_mul(rows);
+        let inputs = self.spec.inputs();
+        for chunk in samples[samples.len().saturating_sub(most)..].chunks(rows) {
             let eval = EvalId(self.number());
-            let rows: Vec<Vec<Bytes>> = chunk.iter().map(|sample| self.pieces(&sample.features)).collect();
+            let rows: Vec<Vec<Bytes>> = chunk.iter().map(|sample| pieces(&inputs, &sample.features)).collect();
             let inputs = (0..self.inputs).map(|input| rows.iter().map(|row| row[input].clone()).collect()).collect();
             self.evaluations.insert(eval, Evaluation { inputs, labels: chunk.iter().map(|sample| sample.label).collect() });
             self.machine.evaluate(self.clock.now(), eval, chunk.len() as u32);
         }
     }
 
-    /// A sample's row of each input; pieces that are missing are empty, which the worker refuses.
-    fn pieces(&self, features: &Bytes) -> Vec<Bytes> {
-        row::parts(&self.spec.inputs(), features).into_iter().map(|part| features.slice(part)).collect()
-    }
-
-    /// What was answered by the version in service counts as it was answered; the rest is answered anew. Gives what can be learnt from.
+    /// What was answered by the version in service, or by a canary, counts as it was answered; the rest is answered anew. Gives what can be
+    /// learnt from.
     fn judge(&mut self, labels: Vec<Labelled>, origin: Origin) -> Vec<Sample> {
-        let (given, others): (Vec<Labelled>, Vec<Labelled>) = labels.into_iter().partition(|label| label.version == self.version);
-        let right = given.iter().filter(|label| label.answered == label.label).count();
-        self.machine.labelled(self.clock.now(), self.version, right as u32, given.len() as u32);
+        let canary = self.machine.canary().map(|canary| canary.version);
+        let judged = |version| version == self.version || Some(version) == canary;
+        let (given, others): (Vec<Labelled>, Vec<Labelled>) = labels.into_iter().partition(|label| judged(label.version));
+        for version in std::iter::once(self.version).chain(canary.filter(|canary| *canary != self.version)) {
+            let of = given.iter().filter(|label| label.version == version);
+            let right = of.clone().filter(|label| label.answered == label.label).count();
+            self.machine.labelled(self.clock.now(), version, right as u32, of.count() as u32);
+        }
         let sample = |Labelled { features, label, .. }| Some(Sample { features: features?, label, origin });
         let others: Vec<Sample> = others.into_iter().filter_map(sample).collect();
         self.evaluate(&others);
@@ -236,6 +250,16 @@ impl TenantActor {
             }
         })
     }
+}
+
+/// Whether the version failed, and not what it was asked: a client could keep every new version out of service by what it sends.
+fn is_the_versions(error: &CallError) -> bool {
+    matches!(error, CallError::Failed { code, .. } if *code != FailCode::BadInput)
+}
+
+/// A sample's row of each input; pieces that are missing are empty, which the worker refuses.
+fn pieces(inputs: &[TensorSpec], features: &Bytes) -> Vec<Bytes> {
+    row::parts(inputs, features).into_iter().map(|part| features.slice(part)).collect()
 }
 
 /// Largest value of the softmax of little-endian `f32` logits.

@@ -52,11 +52,6 @@ impl TenantMachine {
         }
     }
 
-    /// There is no canary any more.
-    pub fn canary_ended(&mut self) {
-        self.canary = None;
-    }
-
     /// How the canary does.
     pub fn canary(&self) -> Option<Canary> {
         self.canary
