@@ -5,6 +5,7 @@
 
 mod answers;
 mod boundary;
+mod canary;
 mod drain;
 mod golden;
 mod harness;

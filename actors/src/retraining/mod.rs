@@ -74,7 +74,11 @@ impl Earlier {
     /// # Errors
     /// One line: the tenant's folder, or the model's in the store, cannot be read.
     pub fn look(store: &Store, spec: &ModelSpec, folder: &Path) -> Result<Earlier, String> {
-        let newest = store.latest(&spec.name).map_err(|error| one_line(&error))?.found;
+        let latest = store.latest(&spec.name).map_err(|error| one_line(&error))?;
+        if let Some(version) = latest.on_trial.first() {
+            tracing::warn!(model = spec.name, version, "it was on trial when the server stopped; the version before it serves");
+        }
+        let newest = latest.found;
         let interrupted = resume::find(folder, spec, newest.as_ref().map(|manifest| manifest.version as u32))?;
         Ok(Earlier { interrupted, newest_ms: newest.map(|manifest| manifest.created_ms) })
     }
@@ -88,10 +92,14 @@ pub struct RetrainingActor {
     placed: BTreeMap<InstanceId, WorkerHandle>,
     drains: BTreeMap<InstanceId, Vec<oneshot::Sender<()>>>,
     run: Option<Run>,
+    /// Version that was published on trial and is not in service yet.
+    on_trial: Option<u32>,
     starts: u64,
     /// Unix milliseconds at which the window before the current one began.
     previous_start_ms: u64,
     current_start_ms: u64,
+    /// Unix milliseconds at which the window of the newest data set began.
+    window_ms: u64,
     /// Folder of a retraining that an earlier run left, and its window.
     resumed: Option<(u64, PathBuf)>,
     counted_at: Option<Time>,
@@ -113,7 +121,7 @@ impl RetrainingActor {
             tracing::info!(tenant = %parts.name, window = found.what.window, "a retraining that a stop interrupted goes on");
         }
         // What came since the last retraining is fresh, unless that is long ago.
-        let since_ms = found.as_ref().map(|found| found.began_ms).or(earlier.newest_ms).unwrap_or(now_ms);
+        let since_ms = found.as_ref().map(|found| found.window_ms).or(earlier.newest_ms).unwrap_or(now_ms);
         let long_ago_ms = now_ms.saturating_sub((2000.0 * parts.config.window_s) as u64);
         RetrainingActor {
             machine,
@@ -122,9 +130,11 @@ impl RetrainingActor {
             placed: BTreeMap::new(),
             drains: BTreeMap::new(),
             run: None,
+            on_trial: None,
             starts: 0,
             previous_start_ms: now_ms,
             current_start_ms: since_ms.clamp(long_ago_ms, now_ms),
+            window_ms: since_ms,
             counted_at: None,
             trained: None,
             told: 0,

@@ -31,7 +31,7 @@ impl RetrainingActor {
                 }
                 Err(reason) => tracing::warn!(tenant = %name, window, reason, "no microprofile"),
             }
-            actor.machine.profiled(actor.now(), result);
+            actor.machine.profiled(actor.now(), window, result);
             actor.pump(ctx);
         }));
     }

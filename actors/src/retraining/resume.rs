@@ -14,13 +14,16 @@ const JOB: &str = "job.json";
 
 /// What is kept of a retraining from the moment that a worker begins it.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    spec: ModelSpec,
+pub(super) struct Kept {
+    pub spec: ModelSpec,
     /// Version it starts from.
-    parent: Option<u32>,
-    /// When it began, Unix milliseconds.
-    began_ms: u64,
-    what: Interrupted,
+    pub parent: Option<u32>,
+    /// When a worker last began with it, Unix milliseconds.
+    pub began_ms: u64,
+    /// When its window began, Unix milliseconds; what was labelled since is fresh in the next one. None in a file of an earlier program.
+    #[serde(default)]
+    pub window_ms: Option<u64>,
+    pub what: Interrupted,
 }
 
 /// An interrupted retraining.
@@ -29,16 +32,18 @@ pub(super) struct Found {
     pub what: Interrupted,
     /// With its data set and perhaps a checkpoint.
     pub folder: PathBuf,
-    /// When it began, Unix milliseconds.
+    /// When a worker last began with it, Unix milliseconds.
     pub began_ms: u64,
+    /// When its window began, Unix milliseconds.
+    pub window_ms: u64,
 }
 
 /// Keeps what the next start needs to go on.
 ///
 /// # Errors
 /// One line.
-pub(super) fn keep(folder: &Path, spec: &ModelSpec, parent: Option<u32>, began_ms: u64, what: Interrupted) -> Result<(), String> {
-    let kept = serde_json::to_vec(&Kept { spec: spec.clone(), parent, began_ms, what }).map_err(|error| one_line(&error))?;
+pub(super) fn keep(folder: &Path, kept: &Kept) -> Result<(), String> {
+    let kept = serde_json::to_vec(kept).map_err(|error| one_line(&error))?;
     file::replace(&folder.join(JOB), &kept).map_err(|error| format!("{}: {error}", folder.join(JOB).display()))
 }
 
@@ -63,7 +68,8 @@ pub(super) fn find(folder: &Path, spec: &ModelSpec, newest: Option<u32>) -> Resu
 fn read(folder: &Path, spec: &ModelSpec, newest: Option<u32>) -> Option<Found> {
     let kept: Kept = serde_json::from_slice(&std::fs::read(folder.join(JOB)).ok()?).ok()?;
     let fits = kept.spec == *spec && kept.parent == newest && folder.join(DATASET).is_file();
-    fits.then(|| Found { what: kept.what, folder: folder.to_owned(), began_ms: kept.began_ms })
+    let window_ms = kept.window_ms.unwrap_or(kept.began_ms);
+    fits.then(|| Found { what: kept.what, folder: folder.to_owned(), began_ms: kept.began_ms, window_ms })
 }
 
 #[cfg(test)]
@@ -82,7 +88,8 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(DATASET), "rows").unwrap();
         let what = Interrupted { window, samples: 9, configuration: None, gain: 0.1, foretold: None };
-        keep(&folder, &spec(3), Some(parent), 100 + window, what).unwrap();
+        let kept = Kept { spec: spec(3), parent: Some(parent), began_ms: 100 + window, window_ms: Some(10 * window), what };
+        keep(&folder, &kept).unwrap();
     }
 
     #[test]
@@ -93,7 +100,7 @@ mod tests {
         std::fs::create_dir(root.path().join("9")).unwrap();
         std::fs::write(root.path().join("stray"), "").unwrap();
         let found = find(root.path(), &spec(3), Some(5)).unwrap().unwrap();
-        assert_eq!((found.what.window, found.began_ms, found.folder.clone()), (3, 103, root.path().join("3")));
+        assert_eq!((found.what.window, found.began_ms, found.window_ms, found.folder.clone()), (3, 103, 30, root.path().join("3")));
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
         assert_eq!(find(root.path(), &spec(2), Some(5)), Ok(None), "the model is another one");
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::RetrainingActor;
 use super::export::DATASET;
-use super::resume::keep;
+use super::resume::{Kept, keep};
 use crate::launcher::one_line;
 
 /// The retraining that runs, or ran last.
@@ -32,7 +32,8 @@ impl RetrainingActor {
     pub(super) fn start(&mut self, instance: InstanceId, window: u64, resume: bool, ctx: &mut Context<Self>) {
         let begun = self.run.as_ref().filter(|run| resume && run.window == window).map(|run| (run.out.clone(), run.parent));
         let (store, spec) = (Arc::clone(&self.parts.store), Arc::clone(&self.parts.spec));
-        let (kept, folder, now_ms) = (self.machine.interruptible(), self.window_folder(window), self.parts.clock.unix_ms());
+        let (kept, folder) = (self.machine.interruptible(), self.window_folder(window));
+        let (began_ms, window_ms) = (self.parts.clock.unix_ms(), self.window_ms);
         let prepare = tokio::task::spawn_blocking(move || -> Result<_, String> {
             // A retraining that goes on after a pause starts from the same version, whatever was published since.
             let (parent, out) = match begun {
@@ -43,7 +44,7 @@ impl RetrainingActor {
                 }
             };
             if let Some(kept) = kept {
-                keep(&folder, &spec, parent, now_ms, kept)?;
+                keep(&folder, &Kept { spec: (*spec).clone(), parent, began_ms, window_ms: Some(window_ms), what: kept })?;
             }
             let base = parent.map(|version| store.folder(&spec.name, u64::from(version))).transpose().map_err(|error| one_line(&error))?;
             Ok((parent, base, out))

@@ -27,8 +27,13 @@ impl RetrainingActor {
             samples,
             ..Manifest::new((*spec).clone())
         };
+        let on_trial = self.machine.canary_follows();
         let publish = tokio::task::spawn_blocking(move || {
-            let version = store.publish(&spec.name, &out, manifest).map_err(|error| one_line(&error))?;
+            let published = match on_trial {
+                true => store.publish_on_trial(&spec.name, &out, manifest),
+                false => store.publish(&spec.name, &out, manifest),
+            };
+            let version = published.map_err(|error| one_line(&error))?;
             if let Err(error) = store.prune(&spec.name, keep, &[]) {
                 tracing::warn!(model = %spec.name, error = %one_line(&error), "old versions stay");
             }
@@ -36,6 +41,7 @@ impl RetrainingActor {
         });
         ctx.spawn(publish.into_actor(self).map(move |result, actor, ctx| {
             let result = result.unwrap_or_else(|error| Err(error.to_string()));
+            actor.on_trial = result.as_ref().ok().copied().filter(|_| on_trial);
             actor.machine.published(actor.now(), result);
             actor.clean(window);
             actor.pump(ctx);
@@ -82,11 +88,33 @@ impl RetrainingActor {
     }
 
     pub(super) fn swap(&mut self, version: u32, accuracy: f64, held_out: u64, ctx: &mut Context<Self>) {
-        let swap = self.parts.tenant.send(SwapVersion { version, accuracy, held_out });
+        let trial = self.on_trial.take_if(|on_trial| *on_trial == version);
+        let found_good = trial.map(|version| self.found_good(version));
+        let tenant = self.parts.tenant.clone();
+        let swap = async move {
+            if let Some(found_good) = found_good {
+                found_good.await;
+            }
+            tenant.send(SwapVersion { version, accuracy, held_out }).await
+        };
         ctx.spawn(swap.into_actor(self).map(|result, actor, ctx| {
             let result = result.unwrap_or_else(|error| Err(error.to_string()));
             actor.machine.swapped(actor.now(), result);
             actor.pump(ctx);
         }));
+    }
+
+    /// The trial of a version is over: whoever loads the newest gets it from now on.
+    fn found_good(&self, version: u32) -> impl Future<Output = ()> + use<> {
+        let (store, model) = (Arc::clone(&self.parts.store), self.parts.spec.name.clone());
+        async move {
+            let name = model.clone();
+            let marked =
+                tokio::task::spawn_blocking(move || store.found_good(&name, u64::from(version)).map_err(|error| one_line(&error))).await;
+            if let Err(reason) = marked.unwrap_or_else(|error| Err(error.to_string())) {
+                // It serves all the same; the next start begins with the version before it.
+                tracing::warn!(model, version, reason, "a version stays marked as on trial");
+            }
+        }
     }
 }

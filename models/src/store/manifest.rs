@@ -8,6 +8,8 @@ use crate::spec::{Architecture, ModelSpec, Source};
 
 /// Name of the manifest in a version folder.
 pub const MANIFEST: &str = "manifest.toml";
+/// Name of the mark of a version that is tried beside the one in service.
+pub const ON_TRIAL: &str = "on-trial";
 /// Name of the weights of an architecture.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// Name of a TorchScript file.

@@ -1,7 +1,7 @@
 //! Model versions on disk: `<root>/<model>/<version>/{manifest.toml, weights.safetensors | model.pt, tokenizer.json?}`.
 //!
 //! A version is complete when its manifest parses and the files it lists have the sizes and SHA-256 it says. It appears in one
-//! rename and never changes. Several processes may share a store: version numbers ascend, staging folders of a process that is
+//! rename and never changes, but for the mark of a trial, which goes. Several processes may share a store: version numbers ascend, staging folders of a process that is
 //! gone are removed by the next [`Store::open`].
 
 mod error;
@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sha2::{Digest, Sha256};
 
 pub use error::StoreError;
-pub use manifest::{FileEntry, MANIFEST, Manifest, TOKENIZER, TORCHSCRIPT, WEIGHTS, files_of};
+pub use manifest::{FileEntry, MANIFEST, Manifest, ON_TRIAL, TOKENIZER, TORCHSCRIPT, WEIGHTS, files_of};
 
 use crate::file;
 use staging::Staging;
@@ -28,13 +28,15 @@ pub struct Store {
     staging: Staging,
 }
 
-/// The newest complete version, and the newer ones that are not.
+/// The newest complete version, and the newer ones that are not, or not yet.
 #[derive(Debug, Default)]
 pub struct Latest {
     /// The newest complete version.
     pub found: Option<Manifest>,
     /// Newer versions that were skipped, newest first, and why.
     pub skipped: Vec<(u64, StoreError)>,
+    /// Newer versions that were published [on trial](Store::publish_on_trial) and not found good since, newest first.
+    pub on_trial: Vec<u64>,
 }
 
 impl Store {
@@ -75,13 +77,17 @@ impl Store {
         Ok(versions)
     }
 
-    /// The newest complete version; every newer one is reported with what is wrong with it.
+    /// The newest complete version that is not on trial; every newer one is reported with what is wrong with it.
     ///
     /// # Errors
     /// [`StoreError::Name`] or [`StoreError::Io`] of the model's folder; a broken version is no error.
     pub fn latest(&self, model: &str) -> Result<Latest, StoreError> {
         let mut latest = Latest::default();
         for version in self.numbers(model)?.into_iter().rev() {
+            if self.on_trial(model, version) {
+                latest.on_trial.push(version);
+                continue;
+            }
             match self.verify(model, version) {
                 Ok(manifest) => {
                     latest.found = Some(manifest);
@@ -173,6 +179,36 @@ impl Store {
         let parent = self.root.join(model);
         fs::create_dir_all(&parent).map_err(|e| StoreError::io(&parent, e))?;
         self.rename(model, staged, manifest)
+    }
+
+    /// As [`Store::publish`], but it is nobody's newest version until it is [found good](Store::found_good): whoever starts meanwhile, after a
+    /// crash even, starts with the one before it.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub fn publish_on_trial(&self, model: &str, staged: &Path, manifest: Manifest) -> Result<u64, StoreError> {
+        let mark = staged.join(ON_TRIAL);
+        file::replace(&mark, b"").map_err(|e| StoreError::io(&mark, e))?;
+        self.publish(model, staged, manifest)
+    }
+
+    /// Ends a version's trial: it counts from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`] or [`StoreError::Io`]; a version that is not on trial is no error.
+    pub fn found_good(&self, model: &str, version: u64) -> Result<(), StoreError> {
+        let folder = self.folder(model, version)?;
+        let mark = folder.join(ON_TRIAL);
+        match fs::remove_file(&mark) {
+            Ok(()) => file::sync_folder(&folder).map_err(|e| StoreError::io(&folder, e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StoreError::io(&mark, e)),
+        }
+    }
+
+    /// Whether a version is on trial.
+    pub fn on_trial(&self, model: &str, version: u64) -> bool {
+        self.path(model, version).join(ON_TRIAL).exists()
     }
 
     /// Publishes a copy of an older version as the newest one; that is its parent. Gives the new version.

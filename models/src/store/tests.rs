@@ -72,6 +72,24 @@ fn broken_versions_are_skipped_and_reported() {
 }
 
 #[test]
+fn a_version_on_trial_is_nobodys_newest_until_it_is_found_good() {
+    let (folder, store) = store();
+    publish(&store, b"old");
+    let staged = store.staging("m").unwrap();
+    fs::write(staged.join(WEIGHTS), b"tried").unwrap();
+    assert_eq!(store.publish_on_trial("m", &staged, Manifest::new(spec("m"))).unwrap(), 2);
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    let seen = store.latest("m").unwrap();
+    assert_eq!((seen.found.unwrap().version, seen.skipped.len(), seen.on_trial), (1, 0, vec![2]));
+    assert_eq!((store.prune("m", 1, &[]).unwrap(), store.on_trial("m", 2)), (vec![], true));
+    assert_eq!((store.republish("m", 2).unwrap(), latest(&store)), (3, Some(3)), "a copy of it is not on trial");
+    store.found_good("m", 2).unwrap();
+    store.found_good("m", 2).unwrap();
+    assert_eq!((store.verify("m", 2).unwrap().version, store.on_trial("m", 2)), (2, false));
+}
+
+#[test]
 fn names_that_leave_the_store_are_refused() {
     let (_folder, store) = store();
     for name in ["", "..", "a/b", "../a", ".staging", "a\0", "-a", "ä", &"a".repeat(101)] {

@@ -27,7 +27,7 @@ impl World<'_> {
             match wish {
                 RetrainingWish::Export { window } => self.export(index, window),
                 // Its retrainings come in one configuration.
-                RetrainingWish::Profile { .. } => self.trainers[index].machine.profiled(self.now, Err(String::new())),
+                RetrainingWish::Profile { window, .. } => self.trainers[index].machine.profiled(self.now, window, Err(String::new())),
                 RetrainingWish::Start { instance, window, resume } => self.start_training(index, instance, window, resume),
                 RetrainingWish::Pause { instance } => self.pause_training(index, instance),
                 RetrainingWish::Drained { instance } => self.training_drained(index, instance),
@@ -91,8 +91,8 @@ impl World<'_> {
 
     pub(crate) fn exported(&mut self, index: usize) {
         let (now, trainer) = (self.now, &mut self.trainers[index]);
-        let samples = trainer.dataset.map_or(0, |data| data.samples);
-        trainer.machine.exported(now, Ok(samples));
+        let (window, samples) = trainer.dataset.map_or((0, 0), |data| (data.window, data.samples));
+        trainer.machine.exported(now, window, Ok(samples));
         trainer.due |= trainer.machine.status().due;
         self.pump_trainer(index);
     }

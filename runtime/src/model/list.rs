@@ -35,12 +35,16 @@ pub(super) fn show(store: &Store, model: &str) -> anyhow::Result<ExitCode> {
                 let share = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
                 let parent = manifest.parent.map_or("-".to_owned(), |parent| parent.to_string());
                 let (before, after) = (share(manifest.accuracy_before), share(manifest.accuracy_after));
-                println!("{version:>8} {parent:>8} {before:>10} {after:>10} {:>9}  complete", manifest.samples);
+                println!("{version:>8} {parent:>8} {before:>10} {after:>10} {:>9}  {}", manifest.samples, state(store, model, version));
             }
             Err(error) => println!("{version:>8} {:>8} {:>10} {:>10} {:>9}  {error}", "-", "-", "-", "-"),
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn state(store: &Store, model: &str, version: u64) -> &'static str {
+    if store.on_trial(model, version) { "complete, on trial or not found good in its trial" } else { "complete" }
 }
 
 /// Checks checksums; exit code 1 when a version is not complete.

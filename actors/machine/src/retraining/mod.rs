@@ -130,9 +130,10 @@ impl RetrainingMachine {
         }
     }
 
-    /// The data set of [`RetrainingWish::Export`] is written, with this many samples to train on; or why not.
-    pub fn exported(&mut self, now: Time, result: Result<u64, String>) {
-        if self.state != RetrainingState::Exporting {
+    /// The data set of [`RetrainingWish::Export`] is written, with this many samples to train on; or why not. Ignored when another window
+    /// waits for its own by now.
+    pub fn exported(&mut self, now: Time, window: u64, result: Result<u64, String>) {
+        if self.state != RetrainingState::Exporting || self.job.window != window {
             return;
         }
         match (result, self.pending) {
@@ -150,8 +151,9 @@ impl RetrainingMachine {
     }
 
     /// What the tries of [`RetrainingWish::Profile`] came to; or why not: then it is retrained as ever, for what that may bring.
-    pub fn profiled(&mut self, now: Time, result: Result<Microprofile, String>) {
-        if self.state != RetrainingState::Profiling {
+    /// Ignored when another window waits for its own by now.
+    pub fn profiled(&mut self, now: Time, window: u64, result: Result<Microprofile, String>) {
+        if self.state != RetrainingState::Profiling || self.job.window != window {
             return;
         }
         self.job.profiled = true;
@@ -313,7 +315,7 @@ impl RetrainingMachine {
         }
         match (self.state, self.instance) {
             (RetrainingState::Exporting, _) => self.give_up(now, "the export took too long".to_owned()),
-            (RetrainingState::Profiling, _) => self.profiled(now, Err("it took too long".to_owned())),
+            (RetrainingState::Profiling, _) => self.profiled(now, self.job.window, Err("it took too long".to_owned())),
             (RetrainingState::Publishing, _) => self.give_up(now, "the publication took too long".to_owned()),
             (RetrainingState::Canary, _) => self.promote(now),
             (RetrainingState::Swapping, _) => self.swapped(now, Err("it took too long".to_owned())),

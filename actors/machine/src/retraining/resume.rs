@@ -81,7 +81,7 @@ mod tests {
         first.samples(Time(0), 100);
         first.window_started(Time(0), 5);
         assert_eq!(first.interruptible(), None);
-        first.exported(Time(1), Ok(160));
+        first.exported(Time(1), 5, Ok(160));
         first.placed(Time(2), HERE);
         let kept = first.interruptible().unwrap();
         assert_eq!((kept.window, kept.samples), (5, 160));

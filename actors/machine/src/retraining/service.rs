@@ -21,7 +21,7 @@ impl RetrainingMachine {
             if !self.job.rejected {
                 self.record(&trained, Some(version));
             }
-        } else if self.config.canary_share > 0.0 && self.watch.version().is_some() {
+        } else if self.canary_follows() {
             self.job.version = version;
             self.outbox.push_back(RetrainingWish::Canary { version, share: self.config.canary_share.min(1.0) });
             return self.enter(RetrainingState::Canary, Some(now + self.config.canary));
@@ -30,6 +30,11 @@ impl RetrainingMachine {
             self.record(&trained, Some(version));
         }
         self.swap_in(now, version, &trained);
+    }
+
+    /// Whether the version that is being published is a canary before it goes into service.
+    pub fn canary_follows(&self) -> bool {
+        self.config.canary_share > 0.0 && self.watch.version().is_some() && self.job.back_to.is_none()
     }
 
     fn swap_in(&mut self, now: Time, version: u32, trained: &Trained) {
@@ -140,7 +145,7 @@ mod tests {
         machine.live(s(0), live(6, 90, 100), None);
         machine.samples(s(0), 100);
         machine.window_started(s(0), 0);
-        machine.exported(s(1), Ok(160));
+        machine.exported(s(1), 0, Ok(160));
         machine.placed(s(2), HERE);
         machine.trained(s(9), BETTER);
         polled(&mut machine);
@@ -261,7 +266,7 @@ mod tests {
         let mut machine = RetrainingMachine::new(RetrainingConfig { canary_share: 0.1, ..RetrainingConfig::default() });
         machine.samples(s(0), 100);
         machine.window_started(s(0), 0);
-        machine.exported(s(1), Ok(160));
+        machine.exported(s(1), 0, Ok(160));
         machine.placed(s(2), HERE);
         machine.trained(s(9), BETTER);
         polled(&mut machine);

@@ -27,7 +27,7 @@ fn waiting() -> RetrainingMachine {
     machine.samples(s(0), 100);
     machine.window_started(s(0), 0);
     assert_eq!(polled(&mut machine), [RetrainingWish::Export { window: 0 }]);
-    machine.exported(s(1), Ok(160));
+    machine.exported(s(1), 0, Ok(160));
     machine
 }
 
@@ -178,7 +178,7 @@ fn waiting_again() -> RetrainingMachine {
     machine.swapped(s(11), Ok(()));
     machine.take_away(s(12), HERE);
     machine.window_started(s(200), 1);
-    machine.exported(s(201), Ok(160));
+    machine.exported(s(201), 1, Ok(160));
     polled(&mut machine);
     machine
 }
@@ -189,7 +189,7 @@ fn a_data_set_that_waited_is_written_anew_before_it_is_learnt_from() {
     machine.placed(s(260), HERE);
     assert_eq!(polled(&mut machine), [RetrainingWish::Export { window: 1 }]);
     assert!(machine.status().due, "the planner would take its instance away");
-    machine.exported(s(261), Ok(160));
+    machine.exported(s(261), 1, Ok(160));
     assert_eq!(polled(&mut machine), [RetrainingWish::Start { instance: HERE, window: 1, resume: false }]);
 }
 
@@ -198,7 +198,7 @@ fn an_instance_taken_away_while_the_data_set_is_written_anew_is_given_back() {
     let mut machine = waiting_again();
     machine.placed(s(260), HERE);
     machine.take_away(s(260), HERE);
-    machine.exported(s(261), Ok(160));
+    machine.exported(s(261), 1, Ok(160));
     let wishes = polled(&mut machine);
     assert_eq!(wishes, [RetrainingWish::Export { window: 1 }, RetrainingWish::Drained { instance: HERE }]);
     assert_eq!(machine.state(), RetrainingState::Waiting);
@@ -222,13 +222,33 @@ fn exports_publications_and_swaps_end_by_themselves() {
     assert_eq!((machine.state(), machine.status().validated), (RetrainingState::Idle, None));
 }
 
+#[test]
+fn what_an_earlier_window_comes_to_late_is_not_taken_for_this_windows() {
+    let mut machine = RetrainingMachine::new(RetrainingConfig::default());
+    machine.samples(s(0), 100);
+    machine.window_started(s(0), 0);
+    machine.handle_timeout(machine.timeout().unwrap());
+    machine.window_started(s(200), 1);
+    machine.exported(s(201), 0, Ok(160));
+    assert_eq!(machine.state(), RetrainingState::Exporting);
+    machine.exported(s(202), 1, Ok(160));
+    assert_eq!(machine.state(), RetrainingState::Waiting);
+
+    let mut machine = choosing();
+    machine.handle_timeout(machine.timeout().unwrap());
+    machine.window_started(s(200), 1);
+    machine.exported(s(201), 1, Ok(1000));
+    machine.profiled(s(202), 0, Ok(tried(0.5, [0.6; 4])));
+    assert_eq!(machine.state(), RetrainingState::Profiling);
+}
+
 fn choosing() -> RetrainingMachine {
     let configurations = usual(&TrainSpec::default());
     let mut machine = RetrainingMachine::new(RetrainingConfig { configurations, cores: 2.0, ..RetrainingConfig::default() });
     machine.samples(s(0), 100);
     machine.window_started(s(0), 0);
     polled(&mut machine);
-    machine.exported(s(1), Ok(1000));
+    machine.exported(s(1), 0, Ok(1000));
     machine
 }
 
@@ -243,7 +263,7 @@ fn a_window_that_promises_much_is_retrained_as_foretold() {
     let mut machine = choosing();
     assert!(matches!(&polled(&mut machine)[..], [RetrainingWish::Profile { window: 0, tries }] if tries.len() == 2));
     assert!(!machine.status().due, "an instance would be of no use yet");
-    machine.profiled(s(2), Ok(tried(0.5, [0.6, 0.66, 0.7, 0.72])));
+    machine.profiled(s(2), 0, Ok(tried(0.5, [0.6, 0.66, 0.7, 0.72])));
     let (status, foretold) = (machine.status(), machine.foretold().unwrap());
     assert!(status.due && status.foretold.is_some_and(|gain| gain > 0.2) && status.core_s_left == foretold.core_s);
     assert_eq!(machine.configuration().map(|train| train.frozen), Some(0.0));
@@ -260,7 +280,7 @@ fn a_window_without_drift_is_not_retrained_once_the_foretelling_is_known_to_be_r
     for window in 0..6 {
         let at = s(200 * window);
         polled(&mut machine);
-        machine.profiled(at, Ok(tried(0.9, [0.9, 0.9, 0.9, 0.9])));
+        machine.profiled(at, window, Ok(tried(0.9, [0.9, 0.9, 0.9, 0.9])));
         if machine.state() == RetrainingState::Idle {
             let wishes = polled(&mut machine);
             assert!(matches!(wishes[..], [RetrainingWish::Discard { reason: DiscardReason::NotWorth { .. }, .. }]), "{wishes:?}");
@@ -271,7 +291,7 @@ fn a_window_without_drift_is_not_retrained_once_the_foretelling_is_known_to_be_r
         machine.trained(at, Trained { before: 0.9, after: 0.9, held_out: 400, core_s: 5.0, ..Trained::default() });
         machine.take_away(at, HERE);
         machine.window_started(s(200 * (window + 1)), window + 1);
-        machine.exported(s(200 * (window + 1)), Ok(1000));
+        machine.exported(s(200 * (window + 1)), window + 1, Ok(1000));
     }
     panic!("six windows in a row were worth it");
 }
@@ -280,7 +300,7 @@ fn a_window_without_drift_is_not_retrained_once_the_foretelling_is_known_to_be_r
 fn without_a_microprofile_it_is_retrained_as_ever() {
     for result in [Err("no worker".to_owned()), Ok(tried(0.5, [f64::NAN; 4]))] {
         let mut machine = choosing();
-        machine.profiled(s(2), result);
+        machine.profiled(s(2), 0, result);
         assert_eq!((machine.state(), machine.status().foretold, machine.configuration()), (RetrainingState::Waiting, None, None));
     }
     let mut machine = choosing();
@@ -293,7 +313,7 @@ fn a_newer_window_supersedes_a_microprofile() {
     let mut machine = choosing();
     polled(&mut machine);
     machine.window_started(s(200), 1);
-    machine.profiled(s(201), Ok(tried(0.5, [0.6; 4])));
+    machine.profiled(s(201), 0, Ok(tried(0.5, [0.6; 4])));
     let superseded = RetrainingWish::Discard { window: 0, reason: DiscardReason::Superseded(1) };
     assert_eq!(polled(&mut machine), [superseded, RetrainingWish::Export { window: 1 }]);
 }
@@ -355,8 +375,8 @@ proptest! {
             match event {
                 Event::Window => { machine.window_started(now, window); window += 1; }
                 Event::Samples(count) => machine.samples(now, count),
-                Event::Exported(good) => machine.exported(now, said(good, 100)),
-                Event::Profiled(good, accuracy) => machine.profiled(now, said(good, tried(accuracy, [0.3, 0.4, 0.5, 0.6]))),
+                Event::Exported(good) => machine.exported(now, machine.job.window, said(good, 100)),
+                Event::Profiled(good, accuracy) => machine.profiled(now, machine.job.window, said(good, tried(accuracy, [0.3, 0.4, 0.5, 0.6]))),
                 Event::Placed(id) => machine.placed(now, InstanceId(id)),
                 Event::TakeAway(id) => { asked.insert(InstanceId(id)); machine.take_away(now, InstanceId(id)); }
                 Event::Lost(id) => machine.instance_lost(now, InstanceId(id)),

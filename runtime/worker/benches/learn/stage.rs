@@ -128,14 +128,14 @@ impl<'s> Stage<'s> {
         let mut out = None;
         while let Some(wish) = self.machine.poll(now) {
             match wish {
-                RetrainingWish::Export { .. } => {
+                RetrainingWish::Export { window: of } => {
                     let samples = self.write(window - 1);
-                    self.machine.exported(now, Ok(samples));
+                    self.machine.exported(now, of, Ok(samples));
                 }
-                RetrainingWish::Profile { tries, .. } => {
+                RetrainingWish::Profile { window: of, tries } => {
                     let found = self.profile(&tries);
                     self.report.profile_s += found.core_s;
-                    self.machine.profiled(now, Ok(found));
+                    self.machine.profiled(now, of, Ok(found));
                 }
                 RetrainingWish::Start { .. } => out = Some(self.start(now, window)),
                 RetrainingWish::Publish { .. } => {
