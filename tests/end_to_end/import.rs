@@ -1,8 +1,9 @@
 //! Samples from files: what is imported is what a retraining learns from, and what does not fit is named.
 
+use migrator_models::reader::LabelledSet;
 use serde_json::Value;
 
-use crate::harness::{Pair, World, data};
+use crate::harness::{Pair, Setup, World, data, settled};
 
 fn stats(world: &World, tenant: &str) -> Value {
     let ran = world.run(&["data", "stats", "--tenant", tenant, "--by", "window", "--json"]);
@@ -59,15 +60,44 @@ fn files_and_folders_become_samples_and_bad_rows_are_named() {
     assert!(nobody.code == 1 && nobody.err.contains("no tenant \"nobody\" in the configuration; it has digits, text"), "{nobody:?}");
 }
 
+/// [`Pair`] whose `digits` waits for more samples than come.
+struct Waiting;
+
+impl Setup for Waiting {
+    fn name(&self) -> &'static str {
+        "pair"
+    }
+
+    fn toml(&self) -> String {
+        let toml = Pair { window_s: Some(600.0) }.toml();
+        assert!(toml.contains("min_samples = 64\n"));
+        toml.replacen("min_samples = 64\n", "min_samples = 5000\n", 1)
+    }
+
+    fn training(&self) -> Vec<(&'static str, LabelledSet)> {
+        Pair { window_s: None }.training()
+    }
+}
+
 #[test]
 fn a_running_server_learns_of_what_is_imported() {
-    let world = World::new(&Pair { window_s: None });
+    let world = World::new(&Waiting);
     let server = world.serve();
+    let counted = |samples: u32| {
+        let text = format!("waiting for samples ({samples} of 5000)");
+        settled("the server counts the samples", || {
+            let seen = server.tenant("digits")["retraining"].to_string();
+            if seen.contains(&text) { Ok(()) } else { Err(seen) }
+        });
+    };
+    counted(0);
     let file = world.file("more.csv");
     data::write(&file, &data::readings(300, 0, 32));
     let ran = world.run(&["data", "import", "--tenant", "digits", file.to_str().unwrap()]);
     assert!(ran.code == 0 && ran.out.contains("300 kept"), "{ran:?}");
+    counted(300);
     let rows = data::readings(8, 0, 4).rows;
     assert_eq!(server.http.post("/v1/tenants/digits/samples", data::samples(&rows).to_string()).ok("samples")["accepted"], 8);
+    counted(308);
     assert_eq!(stats(&world, "digits")["samples"], 308);
 }

@@ -248,6 +248,9 @@ mod tests {
         assert!((550..=650).contains(&held_out), "{held_out} of 3000");
         assert!(count(&parts[3000..], Part::Older) > 10 && count(&parts[3000..], Part::Train) > 200);
     }
+
+    #[test]
+    fn copies_of_few_samples_fall_on_either_side() {
         let same: Vec<Sample> = (0..1000).map(|_| sample(7)).collect();
         let parts = parts(&same, &same, how(0.2));
         assert_eq!(count(&parts[..1000], Part::HeldOut), 200);

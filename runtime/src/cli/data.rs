@@ -1,5 +1,6 @@
 //! `migrator data`.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -9,7 +10,7 @@ use migrator_models::reader::Format;
 /// `migrator data`.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Bring labelled samples from a file or folder into a tenant's samples; a running server learns from them. All rows or none.
+    /// Bring labelled samples from a file or folder into a tenant's samples; a running server learns from them. Nothing where a row does not fit.
     Import(DataImportArgs),
     /// Tell what samples there are: by class, by time, their size, their range; a running server is not disturbed.
     Stats(DataStatsArgs),
@@ -49,6 +50,9 @@ pub struct DataImportArgs {
     /// File of MNIST's labels; beside the images when left out.
     #[arg(long, env = "MIGRATOR_LABELS", value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// First row to look at, from 1: where an import that ended half way says that it goes on.
+    #[arg(long, env = "MIGRATOR_FROM_ROW", value_name = "N", default_value = "1")]
+    pub from_row: NonZeroU64,
     /// Most rows, the first ones.
     #[arg(long, env = "MIGRATOR_LIMIT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,

@@ -92,11 +92,15 @@ impl Recent {
     pub fn remember(&self, now: Instant, id: &str, version: u32, rows: Vec<Row>) {
         let kept: usize = rows.iter().map(|row| size_of::<Row>() + row.features.as_ref().map_or(0, Bytes::len)).sum();
         let bytes = OVERHEAD + id.len() + kept;
+        let mut inner = self.lock();
         if bytes > self.how.bytes {
+            // A label of this id must not go to the request before.
+            if let Some(old) = inner.by_id.remove(id) {
+                inner.empty(old);
+            }
             return;
         }
         let id: Arc<str> = id.into();
-        let mut inner = self.lock();
         let number = inner.first + inner.entries.len() as u64;
         if let Some(old) = inner.by_id.insert(Arc::clone(&id), number) {
             inner.empty(old);
@@ -246,6 +250,16 @@ mod tests {
             inner.forget_oldest();
         }
         assert_eq!((inner.bytes, inner.by_id.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_request_that_is_not_remembered_is_not_taken_for_the_one_before_it() {
+        let (recent, now) = recent(1000);
+        recent.remember(now, "a", 1, rows(&[b"one"]));
+        recent.remember(now, "a", 2, vec![Row { answered: 0, features: Some(Bytes::from(vec![0; 1000])) }]);
+        assert_eq!(recent.take(now, "a", 1), Found::Unknown);
+        recent.remember(now, "a", 3, rows(&[b"two"]));
+        assert_eq!(taken(recent.take(now, "a", 1)).version, 3);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Host {
 /// The labelled samples, kept within their bounds.
 fn samples(config: &Config) -> anyhow::Result<Arc<dyn SampleStore>> {
     let samples = Arc::new(storage::of(config)?);
-    storage::watch(&samples);
+    storage::watch(&samples, Clock::start());
     Ok(samples)
 }
 

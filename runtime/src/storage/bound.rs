@@ -1,7 +1,7 @@
 //! How much is kept of a tenant's samples: by number, size and age. The oldest go, a bounded number at a time.
 
 use std::sync::Weak;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use migrator_actors::message::Bounds;
 use rusqlite::{Connection, params};
@@ -95,11 +95,10 @@ impl Inner {
 }
 
 /// Sweeps again and again, in a thread of its own, until the store is gone.
-pub(super) fn watch(samples: Weak<SqliteSamples>) {
+pub(super) fn watch(samples: Weak<SqliteSamples>, now_ms: impl Fn() -> u64 + Send + 'static) {
     let run = move || {
         while let Some(store) = samples.upgrade() {
-            let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-            match store.sweep(now_ms) {
+            match store.sweep(now_ms()) {
                 Ok(0) => {}
                 Ok(gone) => tracing::debug!(gone, "samples beyond their bounds were removed"),
                 Err(reason) => tracing::warn!(reason, "samples beyond their bounds stay"),

@@ -71,6 +71,8 @@ pub fn look(path: &Path, tenant: &str, period_ms: u64, each: impl FnMut(&[u8], u
 }
 
 fn of_tenant(connection: &Connection, name: &str, period_ms: u64, mut each: impl FnMut(&[u8], u32)) -> rusqlite::Result<Option<Look>> {
+    // A server may write meanwhile: all that is told is of one moment.
+    let connection = &*connection.unchecked_transaction()?;
     let mut look = Look::default();
     let found = connection
         .query_row("SELECT id, samples, bytes FROM tenant WHERE name = ?1", [name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))

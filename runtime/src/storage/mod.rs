@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
+use migrator_actors::clock::Clock;
 use migrator_actors::message::{Origin, Sample, SampleStore};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
@@ -30,6 +31,15 @@ pub struct SqliteSamples {
     /// What is kept of tenants that are not in `own`.
     usual: Bounds,
     own: RwLock<HashMap<String, Bounds>>,
+}
+
+/// What became of added samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Of them, those that were kept.
+    pub kept: usize,
+    /// Samples that went for them, of theirs or older ones.
+    pub removed: usize,
 }
 
 struct Inner {
@@ -68,12 +78,26 @@ impl SqliteSamples {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds samples that are to count as of the time `at_ms`; gives how many were kept.
+    /// Adds samples that are to count as of the time `at_ms`, of more than the bound the last ones.
     ///
     /// # Errors
     /// What the store says, in one line.
-    pub fn add_at(&self, tenant: &str, at_ms: u64, samples: &[Sample]) -> Result<usize, String> {
+    pub fn add_at(&self, tenant: &str, at_ms: u64, samples: &[Sample]) -> Result<Added, String> {
         self.lock().add(tenant, at_ms, samples, self.bounds(tenant)).map_err(|e| advise(&e))
+    }
+
+    /// As [`SqliteSamples::add_at`], but where another process writes for long it is tried so many times, 5 s each.
+    ///
+    /// # Errors
+    /// What the store says, in one line.
+    pub fn add_patiently(&self, tenant: &str, at_ms: u64, samples: &[Sample], tries: u32) -> Result<Added, String> {
+        let mut tried = 1;
+        loop {
+            match self.lock().add(tenant, at_ms, samples, self.bounds(tenant)) {
+                Err(error) if tried < tries && schema::is_busy(&error) => tried += 1,
+                added => return added.map_err(|e| advise(&e)),
+            }
+        }
     }
 }
 
@@ -103,7 +127,10 @@ impl SampleStore for SqliteSamples {
 const OVERHEAD: u64 = 120;
 
 impl Inner {
-    fn add(&mut self, tenant: &str, at_ms: u64, samples: &[Sample], bounds: Bounds) -> rusqlite::Result<usize> {
+    fn add(&mut self, tenant: &str, at_ms: u64, samples: &[Sample], bounds: Bounds) -> rusqlite::Result<Added> {
+        // What would go at once need not come.
+        let most = usize::try_from(bounds.samples).unwrap_or(usize::MAX);
+        let samples = &samples[samples.len().saturating_sub(most)..];
         // Another process may write too: whoever reads first would be refused when it goes on to write.
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let tenant = tenant_id(&transaction, tenant)?;
@@ -111,9 +138,9 @@ impl Inner {
         for sample in samples {
             kept += usize::from(insert(&transaction, tenant, at_ms, sample)?);
         }
-        bound::remove(&transaction, tenant, bounds, at_ms, bound::STEP.max(2 * samples.len()))?;
+        let removed = bound::remove(&transaction, tenant, bounds, at_ms, bound::STEP.max(2 * samples.len()))?;
         transaction.commit()?;
-        Ok(kept)
+        Ok(Added { kept, removed })
     }
 
     fn between(&self, tenant: &str, from_ms: u64, to_ms: u64, limit: usize) -> rusqlite::Result<Vec<Sample>> {
@@ -129,7 +156,9 @@ impl Inner {
 
     fn replay(&self, tenant: &str, before_ms: u64, limit: usize, seed: u64) -> rusqlite::Result<Vec<Sample>> {
         let older = "SELECT label, id FROM sample WHERE tenant = (SELECT id FROM tenant WHERE name = ?1) AND at_ms < ?2";
-        let mut query = self.connection.prepare_cached(older)?;
+        // Another process may remove between the two statements what the first one found.
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut query = transaction.prepare_cached(older)?;
         let rows = query.query_map(params![tenant, signed(before_ms)], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut classes: BTreeMap<u32, Vec<i64>> = BTreeMap::new();
         for row in rows {
@@ -137,7 +166,7 @@ impl Inner {
             classes.entry(label).or_default().push(id);
         }
         let one = "SELECT label, origin, features FROM sample JOIN blob ON blob.id = sample.blob WHERE sample.id = ?1";
-        let mut fetch = self.connection.prepare_cached(one)?;
+        let mut fetch = transaction.prepare_cached(one)?;
         draw(classes, limit, seed).into_iter().map(|id| fetch.query_row([id], sample)).collect()
     }
 
@@ -253,7 +282,8 @@ pub(crate) fn bounds(how: &RetrainingConfig) -> Bounds {
     }
 }
 
-/// Keeps every tenant's samples within their bounds from now on, also those of a tenant that gets no new ones; ends with the store.
-pub fn watch(samples: &Arc<SqliteSamples>) {
-    bound::watch(Arc::downgrade(samples));
+/// Keeps every tenant's samples within their bounds from now on, also those of a tenant that gets no new ones; ends with the store. Their age
+/// is told by the clock that they are stamped by.
+pub fn watch(samples: &Arc<SqliteSamples>, clock: Clock) {
+    bound::watch(Arc::downgrade(samples), move || clock.unix_ms());
 }

@@ -153,6 +153,11 @@ fn check_whole(connection: &Connection) -> Result<(), String> {
 
 const MOVE_AWAY: &str = "move it away (with its -wal and -shm) and start again; only collected samples are lost, models are not";
 
+/// Whether another process has the file, which may be over soon.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
 /// One line for an error of SQLite, and what to do about it.
 pub(super) fn advise(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {

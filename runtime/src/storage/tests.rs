@@ -126,10 +126,10 @@ fn features_that_samples_share_are_kept_once_and_as_long_as_one_has_them() {
 #[test]
 fn what_a_client_says_goes_before_what_the_golden_model_says() {
     let (_folder, store) = store(10);
-    assert_eq!(store.add_at("a", 1, &[sample(b"x", 1, Origin::Golden)]), Ok(1));
-    assert_eq!(store.add_at("b", 1, &[sample(b"x", 1, Origin::Golden)]), Ok(1));
-    assert_eq!(store.add_at("a", 2, &[sample(b"x", 2, Origin::Label)]), Ok(1));
-    assert_eq!(store.add_at("a", 3, &[sample(b"x", 1, Origin::Golden)]), Ok(0));
+    assert_eq!(store.add_at("a", 1, &[sample(b"x", 1, Origin::Golden)]), Ok(Added { kept: 1, removed: 0 }));
+    assert_eq!(store.add_at("b", 1, &[sample(b"x", 1, Origin::Golden)]), Ok(Added { kept: 1, removed: 0 }));
+    assert_eq!(store.add_at("a", 2, &[sample(b"x", 2, Origin::Label)]), Ok(Added { kept: 1, removed: 0 }));
+    assert_eq!(store.add_at("a", 3, &[sample(b"x", 1, Origin::Golden)]), Ok(Added::default()));
     let kept = store.between("a", 0, 99, 9).unwrap();
     assert_eq!(kept, [sample(b"x", 2, Origin::Label)]);
     assert_eq!((store.count("a"), store.count("b"), blobs(&store)), (Ok(1), Ok(1), 1));
@@ -166,6 +166,30 @@ fn a_tenant_that_comes_later_has_bounds_of_its_own() {
     store.set_bounds("late", Bounds::samples(3));
     (5..9).for_each(add);
     assert_eq!(store.count("late"), Ok(3));
+}
+
+#[test]
+fn of_one_call_no_more_than_the_bound_is_written() {
+    let (_folder, store) = store(100);
+    store.add("a", 1, &samples(&[7])).unwrap();
+    let many: Vec<Sample> = (0..1000u32).map(|n| sample(&n.to_le_bytes(), n, Origin::Client)).collect();
+    assert_eq!(store.add_at("a", 2, &many), Ok(Added { kept: 100, removed: 1 }));
+    assert_eq!(labels(&store.between("a", 0, 99, 999).unwrap()), (900..1000).collect::<Vec<u32>>());
+    let written: u64 = store.lock().connection.query_row("SELECT MAX(id) FROM sample", [], |row| row.get(0)).unwrap();
+    assert_eq!(written, 101, "the others were never in the file");
+}
+
+#[test]
+fn a_watched_store_goes_by_the_clock_that_its_samples_are_stamped_by() {
+    let (_folder, store) = store(100);
+    let hour = Duration::from_secs(3600);
+    let store = Arc::new(store.bound("a", Bounds { age: Some(hour), ..Bounds::samples(100) }));
+    let now_ms = Clock::start().unix_ms();
+    store.add("a", now_ms, &samples(&[1])).unwrap();
+    bound::watch(Arc::downgrade(&store), move || now_ms + 2 * hour.as_millis() as u64);
+    while store.count("a").unwrap() > 0 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -232,7 +256,7 @@ fn a_look_tells_classes_origins_and_periods_while_the_store_is_in_use() {
 fn a_watched_store_ends_with_its_last_owner() {
     let (_folder, store) = store(10);
     let store = Arc::new(store);
-    watch(&store);
+    watch(&store, Clock::start());
     let weak = Arc::downgrade(&store);
     drop(store);
     while weak.upgrade().is_some() {
