@@ -170,6 +170,15 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// Loses the worker when it goes, also with a task that is aborted.
+struct InTheEnd(Arc<Waiting>);
+
+impl Drop for InTheEnd {
+    fn drop(&mut self) {
+        self.0.lose();
+    }
+}
+
 async fn write<W: AsyncWrite + Unpin>(
     mut stream: W,
     mut frames: mpsc::Receiver<Rope>,
@@ -190,14 +199,15 @@ async fn write<W: AsyncWrite + Unpin>(
 }
 
 async fn read<R: AsyncRead + Unpin>(mut reader: Reader<R>, waiting: Arc<Waiting>, broken: mpsc::Sender<Option<FrameError>>) {
+    let waiting = InTheEnd(waiting);
     let cause = loop {
         match reader.read::<FromWorker>().await {
-            Ok(Some((id, message, payload))) => waiting.deliver(id, message, payload),
+            Ok(Some((id, message, payload))) => waiting.0.deliver(id, message, payload),
             Ok(None) => break None,
             Err(error) => break Some(error),
         }
     };
-    waiting.lose();
+    drop(waiting);
     // Full means that the supervisor already knows.
     let _ = broken.try_send(cause);
 }
