@@ -71,7 +71,7 @@ impl Setup for Waiting {
     fn toml(&self) -> String {
         let toml = Pair { window_s: Some(600.0) }.toml();
         assert!(toml.contains("min_samples = 64\n"));
-        toml.replacen("min_samples = 64\n", "min_samples = 5000\n", 1)
+        toml.replacen("min_samples = 64\n", "min_samples = 1000\n", 1)
     }
 
     fn training(&self) -> Vec<(&'static str, LabelledSet)> {
@@ -84,7 +84,7 @@ fn a_running_server_learns_of_what_is_imported() {
     let world = World::new(&Waiting);
     let server = world.serve();
     let counted = |samples: u32| {
-        let text = format!("waiting for samples ({samples} of 5000)");
+        let text = format!("waiting for samples ({samples} of 1000)");
         settled("the server counts the samples", || {
             let seen = server.tenant("digits")["retraining"].to_string();
             if seen.contains(&text) { Ok(()) } else { Err(seen) }
