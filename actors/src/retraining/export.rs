@@ -187,6 +187,7 @@ fn unit(mut hash: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Bounds;
 
     fn sample(id: u32) -> Sample {
         Sample { features: id.to_le_bytes().to_vec().into(), label: 0, origin: Default::default() }
@@ -224,7 +225,6 @@ mod tests {
         }
     }
 
-    #[test]
     #[test]
     fn what_a_smaller_share_let_be_trained_on_never_counts_as_older() {
         let samples: Vec<Sample> = (0..1000).map(sample).collect();
@@ -273,6 +273,8 @@ mod tests {
         fn replay(&self, _: &str, _: u64, _: usize, _: u64) -> Result<Vec<Sample>, String> {
             Ok(Vec::new())
         }
+
+        fn set_bounds(&self, _: &str, _: Bounds) {}
 
         fn count(&self, _: &str) -> Result<u64, String> {
             Ok(self.0.len() as u64)

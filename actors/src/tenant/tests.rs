@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::launcher::{Processes, TenantModel};
-use crate::message::{AddLabels, AddSamples, Labelled, Origin, Sample};
+use crate::message::{AddLabels, AddSamples, Bounds, Labelled, Origin, Sample};
 
 /// A host without GPUs.
 struct NoDevice;
@@ -62,6 +62,8 @@ impl SampleStore for NoSamples {
     fn replay(&self, _: &str, _: u64, _: usize, _: u64) -> Result<Vec<Sample>, String> {
         Ok(Vec::new())
     }
+
+    fn set_bounds(&self, _: &str, _: Bounds) {}
 
     fn count(&self, _: &str) -> Result<u64, String> {
         Ok(0)
@@ -193,6 +195,7 @@ impl Bench {
             samples: Arc::new(NoSamples),
             flags: Arc::default(),
             golden: None,
+            on_profile: Vec::new(),
         };
         Bench { tenant: TenantActor::new(parts).start(), _folder: folder }
     }

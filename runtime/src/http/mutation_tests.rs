@@ -13,7 +13,7 @@ const SEEDS: [&str; 4] = [
     r#"{"id":"x","parameters":{"timeout":5},"inputs":[{"name":"F","shape":[2,2,2],"datatype":"FP32","data":[[[1,2],[3,4]],[[5,6],[7,8e-1]]]},{"data":["a","\u00e9"],"name":"T","shape":[2,1],"datatype":"BYTES"},{"name":"B","shape":[2,1],"datatype":"BOOL","data":[true,false]}],"outputs":[{"name":"OUTPUT0"}]}"#,
     "{\"inputs\":[{\"name\":\"F\",\"shape\":[1,2,2],\"datatype\":\"FP32\",\"parameters\":{\"binary_data_size\":16}},{\"name\":\"T\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":{\"binary_data_size\":6}},{\"name\":\"B\",\"shape\":[1,1],\"datatype\":\"BOOL\",\"data\":[true]}]}0123456789abcdef\u{2}\0\0\0hi",
     r#"{"samples":[{"label":1,"inputs":[{"name":"F","data":[1,2,3,4]},{"name":"T","data":"hi","shape":[1],"datatype":"BYTES"},{"name":"B","data":[true]}]}]}"#,
-    "{\"labels\":[1],\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":{\"binary_data_size\":20}}]}\u{10}\0\0\00123456789abcdef",
+    "{\"labels\":[1],\"inputs\":[{\"name\":\"INPUT0\",\"shape\":[1,1],\"datatype\":\"BYTES\",\"parameters\":{\"binary_data_size\":20}}]}\u{10}\x00\x00\x000123456789abcdef",
 ];
 
 /// Where the JSON of a seed ends, when more follows.
