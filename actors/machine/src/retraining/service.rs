@@ -245,7 +245,7 @@ mod tests {
         let again = |machine: &mut RetrainingMachine, at: u64, trained| {
             machine.window_started(s(at), at);
             machine.samples(s(at), 100);
-            machine.exported(s(at + 1), Ok(160));
+            machine.exported(s(at + 1), at, Ok(160));
             machine.placed(s(at + 2), HERE);
             machine.trained(s(at + 3), trained);
             polled(machine)
