@@ -14,6 +14,7 @@ use migrator_solver::{Task, TaskKind, TenantId};
 use migrator_wire::client::{CallError, SpawnError, SpawnOptions, Worker, WorkerExit, WorkerHandle};
 use migrator_wire::message::{FailCode, FromWorker, ModelKey, ToWorker};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
@@ -172,6 +173,10 @@ pub struct Launcher {
     /// Processes with libtorch loaded and nothing else, so that a start need not wait for the dynamic linker.
     spares: Mutex<Vec<(WorkerHandle, WorkerExit)>>,
     spare_limit: usize,
+    /// A worker that did its work in the staging area and is blank again.
+    returned: Mutex<Option<(WorkerHandle, WorkerExit)>>,
+    /// Microprofiles at the same time: they take the host's cores from requests.
+    pub(crate) microprofiles: Semaphore,
 }
 
 impl std::fmt::Debug for Launcher {
@@ -192,7 +197,9 @@ impl Launcher {
     ) -> Launcher {
         let (stash, spares) = (Mutex::default(), Mutex::default());
         let tenants = RwLock::new(tenants.into_iter().map(Arc::new).collect());
-        Launcher { workers, device, store, runtime, tenants, stash, spares, spare_limit }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let microprofiles = Semaphore::new((cores / CORES_PER_MICROPROFILE).max(1));
+        Launcher { workers, device, store, runtime, tenants, stash, spares, spare_limit, returned: Mutex::default(), microprofiles }
     }
 
     /// Starts a worker in the staging area, with the newest complete version loaded and warm when the task is inference.
@@ -254,9 +261,19 @@ impl Launcher {
         });
     }
 
+    /// Takes a worker from the staging area back that has no model loaded: whoever needs a blank one next gets it. To start a process
+    /// costs more than most microprofiles.
+    pub async fn give_back(&self, handle: WorkerHandle, exit: WorkerExit) {
+        let before = self.returned().replace((handle, exit));
+        if let Some((surplus, _)) = before {
+            surplus.shutdown(RELEASE).await;
+        }
+    }
+
     /// Ends the workers that nobody took.
     pub async fn close(&self) {
-        let spares = std::mem::take(&mut *self.spares());
+        let mut spares = std::mem::take(&mut *self.spares());
+        spares.extend(self.returned().take());
         let stash = std::mem::take(&mut *self.stash.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in spares.into_iter().map(|(handle, _)| handle).chain(stash.into_values().map(|started| started.handle)) {
             handle.kill().await;
@@ -265,6 +282,10 @@ impl Launcher {
 
     fn spares(&self) -> std::sync::MutexGuard<'_, Vec<(WorkerHandle, WorkerExit)>> {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn returned(&self) -> std::sync::MutexGuard<'_, Option<(WorkerHandle, WorkerExit)>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn take_stashed(&self, task: Task) -> Result<Option<Started>, LaunchError> {
@@ -276,8 +297,12 @@ impl Launcher {
         Ok(stashed.filter(|started| started.version == Some(newest.0) && started.handle.is_alive()))
     }
 
-    /// A spare, else a new process; in the staging area.
+    /// One that was given back, else a spare, else a new process; in the staging area.
     async fn blank(self: &Arc<Self>, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
+        let returned = self.returned().take();
+        if let Some(returned) = returned.filter(|(handle, _)| handle.is_alive()) {
+            return Ok(returned);
+        }
         let spare = {
             let mut spares = self.spares();
             spares.retain(|(handle, _)| handle.is_alive());
@@ -411,6 +436,9 @@ impl Launcher {
         self.load(handle, tenant, version, folder, warm).await.map(|_| ())
     }
 }
+
+/// One microprofile at a time for so many cores of the host, at least one.
+const CORES_PER_MICROPROFILE: usize = 4;
 
 /// How long a worker gets to finish when it is released.
 pub const RELEASE: Duration = Duration::from_secs(3);

@@ -253,3 +253,21 @@ async fn a_full_gpu_has_no_room_to_measure_on() {
     bench.instance(7);
     assert!(matches!(bench.launcher.measure(inference()).await, Err(LaunchError::NoRoom)));
 }
+
+#[tokio::test]
+async fn a_worker_that_is_given_back_is_the_next_and_a_second_one_ends() {
+    let bench = bench(Nature::Sound);
+    let retraining = Task::retraining(TenantId(0));
+    let (first, second) = (bench.launcher.stage(retraining).await.unwrap(), bench.launcher.stage(retraining).await.unwrap());
+    let (one, two) = (first.handle.clone(), second.handle.pid());
+    bench.launcher.give_back(first.handle, first.exit).await;
+    bench.launcher.give_back(second.handle, second.exit).await;
+    assert!(!one.is_alive());
+    let again = bench.launcher.stage(retraining).await.unwrap();
+    assert_eq!(again.handle.pid(), two);
+    assert_eq!(bench.heard(), ["prepare", "limit 1", "prepare", "limit 1", "limit 1"]);
+    again.handle.kill().await;
+    bench.launcher.give_back(again.handle, again.exit).await;
+    assert_ne!(bench.launcher.stage(retraining).await.unwrap().handle.pid(), two, "it is dead");
+    bench.launcher.close().await;
+}

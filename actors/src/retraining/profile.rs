@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use metrics::counter;
-use migrator_models::{Microprofile, ModelSpec, TrainSpec};
+use migrator_models::{Microprofile, ModelSpec, Source, TrainSpec};
 use migrator_solver::Task;
 use migrator_wire::message::{FromWorker, MicroprofileJob};
 
@@ -49,6 +49,8 @@ async fn run(
         Err(crate::launcher::LaunchError::NoVersion(_)) => None,
         Err(error) => return Err(error.chain()),
     };
+    // Closed never.
+    let _turn = launcher.microprofiles.acquire().await;
     let worker = launcher.stage(task).await.map_err(|error| error.chain())?;
     let job = MicroprofileJob { spec: spec.clone(), base, dataset: folder.join(DATASET), tries, scratch: folder.join("microprofile") };
     let found = match worker.handle.microprofile(job) {
@@ -61,7 +63,13 @@ async fn run(
         },
         Err(error) => Err(one_line(&error)),
     };
-    worker.handle.shutdown(RELEASE).await;
+    match (&found, &spec.source) {
+        // The next may be another tenant's: no process goes on that failed, or that ran what a tenant brought along.
+        (Ok(_), Source::Architecture { .. }) => launcher.give_back(worker.handle, worker.exit).await,
+        _ => {
+            worker.handle.shutdown(RELEASE).await;
+        }
+    }
     found
 }
 
