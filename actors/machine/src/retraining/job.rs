@@ -73,11 +73,12 @@ impl RetrainingMachine {
         (self.state, self.deadline) = (state, deadline);
     }
 
-    pub(super) fn begin(&mut self, now: Time, window: u64) {
+    pub(super) fn begin(&mut self, window: u64) {
         self.pending = None;
         self.job = Job { window, ..Job::default() };
+        // Samples that an earlier window counted are not this one's.
+        self.samples = 0;
         self.enter(RetrainingState::Collecting, None);
-        self.export_if_enough(now);
     }
 
     pub(super) fn export_if_enough(&mut self, now: Time) {
@@ -120,7 +121,8 @@ impl RetrainingMachine {
         let variance = likely * (1.0 - likely) / held_out.max(1.0);
         // As the gate will have it, if the versions differ on as many samples as those of the last retraining did.
         let noise = match self.changes {
-            Some(changes) => (changes * held_out + 1.0).sqrt() / held_out.max(1.0),
+            // Where few are wrong, few can change: after a great gain the next is a smaller one.
+            Some(changes) => (changes.min(2.0 * (1.0 - likely)) * held_out + 1.0).sqrt() / held_out.max(1.0),
             None => (2.0 * variance).sqrt(),
         };
         let needed = self.config.min_gain.max(self.config.noise_se * noise);
@@ -150,7 +152,7 @@ impl RetrainingMachine {
                 let reason = DiscardReason::NotWorth { before: found.before, after, sd, needed };
                 self.note = reason.to_string();
                 self.discard(reason);
-                self.finish(now);
+                self.finish();
             }
         }
     }
@@ -186,10 +188,10 @@ impl RetrainingMachine {
         self.instance = self.next.take();
     }
 
-    pub(super) fn give_up(&mut self, now: Time, message: String) {
+    pub(super) fn give_up(&mut self, message: String) {
         self.note = format!("failed: {message}");
         self.discard(DiscardReason::Failed(message));
-        self.finish(now);
+        self.finish();
     }
 
     pub(super) fn discard(&mut self, reason: DiscardReason) {
@@ -197,10 +199,10 @@ impl RetrainingMachine {
     }
 
     /// The window is over; one that began meanwhile follows.
-    pub(super) fn finish(&mut self, now: Time) {
+    pub(super) fn finish(&mut self) {
         self.enter(RetrainingState::Idle, None);
         if let Some(window) = self.pending.take() {
-            self.begin(now, window);
+            self.begin(window);
         }
     }
 

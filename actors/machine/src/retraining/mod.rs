@@ -113,10 +113,10 @@ impl RetrainingMachine {
         }
         self.window_began = now;
         match self.state {
-            RetrainingState::Idle | RetrainingState::Collecting => self.begin(now, window),
+            RetrainingState::Idle | RetrainingState::Collecting => self.begin(window),
             RetrainingState::Waiting => {
                 self.discard(DiscardReason::Superseded(window));
-                self.begin(now, window);
+                self.begin(window);
             }
             _ => self.pending = Some(window),
         }
@@ -137,11 +137,11 @@ impl RetrainingMachine {
             return;
         }
         match (result, self.pending) {
-            (Err(message), _) => self.give_up(now, message),
-            (Ok(0), _) => self.give_up(now, "the data set is empty".to_owned()),
+            (Err(message), _) => self.give_up(message),
+            (Ok(0), _) => self.give_up("the data set is empty".to_owned()),
             (Ok(_), Some(window)) => {
                 self.discard(DiscardReason::Superseded(window));
-                self.finish(now);
+                self.finish();
             }
             (Ok(samples), None) => {
                 (self.job.samples, self.job.exported) = (samples, Some(now));
@@ -160,7 +160,7 @@ impl RetrainingMachine {
         match (result, self.pending) {
             (_, Some(window)) => {
                 self.discard(DiscardReason::Superseded(window));
-                self.finish(now);
+                self.finish();
             }
             (Ok(found), None) => self.choose(now, &found),
             (Err(_), None) => {
@@ -219,7 +219,7 @@ impl RetrainingMachine {
         if computing {
             self.job.losses += 1;
             if self.job.losses >= MOST_LOSSES {
-                self.give_up(now, format!("its worker died {MOST_LOSSES} times"));
+                self.give_up(format!("its worker died {MOST_LOSSES} times"));
             } else {
                 self.enter(RetrainingState::Paused, None);
                 self.start(now);
@@ -283,18 +283,18 @@ impl RetrainingMachine {
                     self.record(&trained, None);
                 }
                 self.discard(reason);
-                self.finish(now);
+                self.finish();
             }
         }
     }
 
     /// The retraining failed (diverged, bad data, out of memory): it is tried again in the next window.
-    pub fn failed(&mut self, now: Time, message: &str) {
+    pub fn failed(&mut self, _now: Time, message: &str) {
         if self.computing() {
             if self.state == RetrainingState::Pausing {
                 self.leave();
             }
-            self.give_up(now, message.to_owned());
+            self.give_up(message.to_owned());
         }
     }
 
@@ -314,9 +314,9 @@ impl RetrainingMachine {
             return;
         }
         match (self.state, self.instance) {
-            (RetrainingState::Exporting, _) => self.give_up(now, "the export took too long".to_owned()),
+            (RetrainingState::Exporting, _) => self.give_up("the export took too long".to_owned()),
             (RetrainingState::Profiling, _) => self.profiled(now, self.job.window, Err("it took too long".to_owned())),
-            (RetrainingState::Publishing, _) => self.give_up(now, "the publication took too long".to_owned()),
+            (RetrainingState::Publishing, _) => self.give_up("the publication took too long".to_owned()),
             (RetrainingState::Canary, _) => self.promote(now),
             (RetrainingState::Swapping, _) => self.swapped(now, Err("it took too long".to_owned())),
             (RetrainingState::Pausing, _) => self.paused(now, self.job.step, self.job.steps),

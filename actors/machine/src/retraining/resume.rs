@@ -78,8 +78,8 @@ mod tests {
     #[test]
     fn what_a_worker_had_begun_goes_on_from_its_checkpoint() {
         let mut first = machine(Vec::new());
-        first.samples(Time(0), 100);
         first.window_started(Time(0), 5);
+        first.samples(Time(0), 100);
         assert_eq!(first.interruptible(), None);
         first.exported(Time(1), 5, Ok(160));
         first.placed(Time(2), HERE);

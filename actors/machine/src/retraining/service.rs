@@ -14,7 +14,7 @@ impl RetrainingMachine {
         let (RetrainingState::Publishing, Some(trained)) = (self.state, self.job.trained) else { return };
         let version = match result {
             Ok(version) => version,
-            Err(message) => return self.give_up(now, message),
+            Err(message) => return self.give_up(message),
         };
         if self.job.back_to.is_some() {
             self.watch.settled();
@@ -74,7 +74,7 @@ impl RetrainingMachine {
     }
 
     /// Every lane answers with the new version; or why not (the old one then serves on).
-    pub fn swapped(&mut self, now: Time, result: Result<(), String>) {
+    pub fn swapped(&mut self, _now: Time, result: Result<(), String>) {
         if self.state != RetrainingState::Swapping {
             return;
         }
@@ -89,7 +89,7 @@ impl RetrainingMachine {
             }
             Err(message) => self.note = format!("swap failed: {message}"),
         }
-        self.finish(now);
+        self.finish();
     }
 
     /// What the version in service made of labelled samples so far, and what a canary did. A version that does clearly worse than the one
@@ -143,8 +143,8 @@ mod tests {
     fn published(config: RetrainingConfig) -> RetrainingMachine {
         let mut machine = RetrainingMachine::new(config);
         machine.live(s(0), live(6, 90, 100), None);
-        machine.samples(s(0), 100);
         machine.window_started(s(0), 0);
+        machine.samples(s(0), 100);
         machine.exported(s(1), 0, Ok(160));
         machine.placed(s(2), HERE);
         machine.trained(s(9), BETTER);
@@ -167,7 +167,7 @@ mod tests {
         let mut machine = published(RetrainingConfig::default());
         machine.swapped(s(11), Ok(()));
         machine.window_started(s(12), 1);
-        machine.samples(s(12), 3);
+        machine.samples(s(12), 100);
         polled(&mut machine);
         machine.live(s(20), live(7, 20, 60), None);
         assert_eq!((polled(&mut machine), machine.state()), (vec![], RetrainingState::Exporting));
@@ -264,8 +264,8 @@ mod tests {
     #[test]
     fn the_very_first_version_is_no_canary() {
         let mut machine = RetrainingMachine::new(RetrainingConfig { canary_share: 0.1, ..RetrainingConfig::default() });
-        machine.samples(s(0), 100);
         machine.window_started(s(0), 0);
+        machine.samples(s(0), 100);
         machine.exported(s(1), 0, Ok(160));
         machine.placed(s(2), HERE);
         machine.trained(s(9), BETTER);

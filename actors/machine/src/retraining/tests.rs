@@ -24,8 +24,8 @@ fn better() -> Trained {
 /// Exported window 0, waiting for an instance.
 fn waiting() -> RetrainingMachine {
     let mut machine = RetrainingMachine::new(RetrainingConfig::default());
-    machine.samples(s(0), 100);
     machine.window_started(s(0), 0);
+    machine.samples(s(0), 100);
     assert_eq!(polled(&mut machine), [RetrainingWish::Export { window: 0 }]);
     machine.exported(s(1), 0, Ok(160));
     machine
@@ -65,10 +65,25 @@ fn too_few_samples_are_waited_for() {
 }
 
 #[test]
+fn every_window_needs_samples_of_its_own() {
+    let mut machine = running();
+    machine.trained(s(9), better());
+    machine.published(s(10), Ok(7));
+    machine.swapped(s(11), Ok(()));
+    polled(&mut machine);
+    machine.window_started(s(200), 1);
+    assert_eq!((polled(&mut machine).len(), machine.text().as_str()), (0, "waiting for samples (0 of 64)"));
+    machine.samples(s(201), 5);
+    assert_eq!(polled(&mut machine), []);
+    machine.samples(s(300), 64);
+    assert_eq!(polled(&mut machine), [RetrainingWish::Export { window: 1 }]);
+}
+
+#[test]
 fn a_tenant_that_is_not_retrained_stays_off() {
     let mut machine = RetrainingMachine::new(RetrainingConfig { enabled: false, ..RetrainingConfig::default() });
-    machine.samples(s(0), 1000);
     machine.window_started(s(0), 0);
+    machine.samples(s(0), 1000);
     assert_eq!((polled(&mut machine).len(), machine.text().as_str()), (0, "off"));
 }
 
@@ -141,7 +156,7 @@ fn a_lost_worker_resumes_from_the_checkpoint_and_a_third_ends_the_window() {
     machine.instance_lost(s(7), HERE);
     assert!(matches!(polled(&mut machine)[0], RetrainingWish::Discard { window: 0, .. }));
     machine.window_started(s(8), 1);
-    assert_eq!(machine.state(), RetrainingState::Exporting);
+    assert_eq!(machine.state(), RetrainingState::Collecting);
 }
 
 #[test]
@@ -178,6 +193,7 @@ fn waiting_again() -> RetrainingMachine {
     machine.swapped(s(11), Ok(()));
     machine.take_away(s(12), HERE);
     machine.window_started(s(200), 1);
+    machine.samples(s(200), 100);
     machine.exported(s(201), 1, Ok(160));
     polled(&mut machine);
     machine
@@ -207,8 +223,8 @@ fn an_instance_taken_away_while_the_data_set_is_written_anew_is_given_back() {
 #[test]
 fn exports_publications_and_swaps_end_by_themselves() {
     let mut machine = RetrainingMachine::new(RetrainingConfig::default());
-    machine.samples(s(0), 100);
     machine.window_started(s(0), 0);
+    machine.samples(s(0), 100);
     machine.handle_timeout(machine.timeout().unwrap());
     assert_eq!(machine.text(), "idle (failed: the export took too long)");
     let mut machine = running();
@@ -225,10 +241,11 @@ fn exports_publications_and_swaps_end_by_themselves() {
 #[test]
 fn what_an_earlier_window_comes_to_late_is_not_taken_for_this_windows() {
     let mut machine = RetrainingMachine::new(RetrainingConfig::default());
-    machine.samples(s(0), 100);
     machine.window_started(s(0), 0);
+    machine.samples(s(0), 100);
     machine.handle_timeout(machine.timeout().unwrap());
     machine.window_started(s(200), 1);
+    machine.samples(s(200), 100);
     machine.exported(s(201), 0, Ok(160));
     assert_eq!(machine.state(), RetrainingState::Exporting);
     machine.exported(s(202), 1, Ok(160));
@@ -237,6 +254,7 @@ fn what_an_earlier_window_comes_to_late_is_not_taken_for_this_windows() {
     let mut machine = choosing();
     machine.handle_timeout(machine.timeout().unwrap());
     machine.window_started(s(200), 1);
+    machine.samples(s(200), 100);
     machine.exported(s(201), 1, Ok(1000));
     machine.profiled(s(202), 0, Ok(tried(0.5, [0.6; 4])));
     assert_eq!(machine.state(), RetrainingState::Profiling);
@@ -245,8 +263,8 @@ fn what_an_earlier_window_comes_to_late_is_not_taken_for_this_windows() {
 fn choosing() -> RetrainingMachine {
     let configurations = usual(&TrainSpec::default());
     let mut machine = RetrainingMachine::new(RetrainingConfig { configurations, cores: 2.0, ..RetrainingConfig::default() });
-    machine.samples(s(0), 100);
     machine.window_started(s(0), 0);
+    machine.samples(s(0), 100);
     polled(&mut machine);
     machine.exported(s(1), 0, Ok(1000));
     machine
@@ -291,6 +309,7 @@ fn a_window_without_drift_is_not_retrained_once_the_foretelling_is_known_to_be_r
         machine.trained(at, Trained { before: 0.9, after: 0.9, held_out: 400, core_s: 5.0, ..Trained::default() });
         machine.take_away(at, HERE);
         machine.window_started(s(200 * (window + 1)), window + 1);
+        machine.samples(s(200 * (window + 1)), 100);
         machine.exported(s(200 * (window + 1)), window + 1, Ok(1000));
     }
     panic!("six windows in a row were worth it");
@@ -314,6 +333,7 @@ fn a_newer_window_supersedes_a_microprofile() {
     polled(&mut machine);
     machine.window_started(s(200), 1);
     machine.profiled(s(201), 0, Ok(tried(0.5, [0.6; 4])));
+    machine.samples(s(202), 100);
     let superseded = RetrainingWish::Discard { window: 0, reason: DiscardReason::Superseded(1) };
     assert_eq!(polled(&mut machine), [superseded, RetrainingWish::Export { window: 1 }]);
 }

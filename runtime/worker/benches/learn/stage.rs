@@ -123,8 +123,8 @@ impl<'s> Stage<'s> {
     /// At the start of `window`: on the samples of the one before it.
     fn retrain(&mut self, window: usize) {
         let now = Time((window as f64 * WINDOW_S * 1e6) as u64);
-        self.machine.samples(now, self.stream.window as u64);
         self.machine.window_started(now, window as u64);
+        self.machine.samples(now, self.stream.window as u64);
         let mut out = None;
         while let Some(wish) = self.machine.poll(now) {
             match wish {
