@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 pub mod measure;
 mod place;
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -238,83 +239,6 @@ impl Launcher {
     /// When the number was never a tenant's.
     pub fn model(&self, tenant: TenantId) -> Arc<TenantModel> {
         Arc::clone(&self.tenants.read().unwrap_or_else(PoisonError::into_inner)[tenant.index()])
-    }
-
-    /// Keeps a worker for the first plan that wants this tenant's inference.
-    pub fn keep(&self, tenant: TenantId, started: Started) {
-        self.stash.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, started);
-    }
-
-    /// Starts blank workers up to the limit, in the background.
-    pub fn refill(self: &Arc<Self>) {
-        let launcher = Arc::clone(self);
-        self.runtime.spawn(async move {
-            while launcher.spares().len() < launcher.spare_limit {
-                match launcher.spawn_staged(TenantId(0)).await {
-                    Ok(spare) => launcher.spares().push(spare),
-                    Err(error) => {
-                        tracing::warn!(error = %error.chain(), "no spare worker");
-                        return;
-                    }
-                }
-            }
-        });
-    }
-
-    /// Takes a worker from the staging area back that has no model loaded: whoever needs a blank one next gets it. To start a process
-    /// costs more than most microprofiles.
-    pub async fn give_back(&self, handle: WorkerHandle, exit: WorkerExit) {
-        let before = self.returned().replace((handle, exit));
-        if let Some((surplus, _)) = before {
-            surplus.shutdown(RELEASE).await;
-        }
-    }
-
-    /// Ends the workers that nobody took.
-    pub async fn close(&self) {
-        let mut spares = std::mem::take(&mut *self.spares());
-        spares.extend(self.returned().take());
-        let stash = std::mem::take(&mut *self.stash.lock().unwrap_or_else(PoisonError::into_inner));
-        for handle in spares.into_iter().map(|(handle, _)| handle).chain(stash.into_values().map(|started| started.handle)) {
-            handle.kill().await;
-        }
-    }
-
-    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<(WorkerHandle, WorkerExit)>> {
-        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn returned(&self) -> std::sync::MutexGuard<'_, Option<(WorkerHandle, WorkerExit)>> {
-        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn take_stashed(&self, task: Task) -> Result<Option<Started>, LaunchError> {
-        if task.kind != TaskKind::Inference {
-            return Ok(None);
-        }
-        let stashed = self.stash.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.tenant);
-        let newest = self.newest(task.tenant).await?;
-        Ok(stashed.filter(|started| started.version == Some(newest.0) && started.handle.is_alive()))
-    }
-
-    /// One that was given back, else a spare, else a new process; in the staging area.
-    async fn blank(self: &Arc<Self>, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
-        let returned = self.returned().take();
-        if let Some(returned) = returned.filter(|(handle, _)| handle.is_alive()) {
-            return Ok(returned);
-        }
-        let spare = {
-            let mut spares = self.spares();
-            spares.retain(|(handle, _)| handle.is_alive());
-            spares.pop()
-        };
-        match spare {
-            Some(spare) => {
-                self.refill();
-                Ok(spare)
-            }
-            None => self.spawn_staged(tenant).await,
-        }
     }
 
     async fn spawn_staged(&self, tenant: TenantId) -> Result<(WorkerHandle, WorkerExit), LaunchError> {
