@@ -95,19 +95,21 @@ def scaled(rows, chunk):
     return [(raw(scale(values)), label) for values, label in rows]
 
 
+def labelled(folder, data, labels):
+    """Rows of two tables: features, and beside them labels that may be written as floats."""
+    values, classes = table(opened(folder, data)), table(opened(folder, labels))
+    return [([float(v) for v in row], int(float(label[0]))) for row, label in zip(values, classes)]
+
+
 def electricity(sets, chunks):
-    data = table(opened(sets, "drift_elec2", "elec2_data.dat"))
-    labels = table(opened(sets, "drift_elec2", "elec2_label.dat"))
-    rows = [([float(v) for v in row], int(float(label[0]))) for row, label in zip(data, labels)]
+    rows = labelled(os.path.join(sets, "drift_elec2"), "elec2_data.dat", "elec2_label.dat")
     chunk = chunks(rows)
     mlp = '{ kind = "mlp", features = 8, hidden = [64, 64] }'
     return Stream("electricity", "electricity", 2, mlp, (8,), {"epochs": 8, "learning_rate": 3e-3}, chunk, scaled(rows, chunk))
 
 
 def keystroke(sets, chunks):
-    data = table(opened(sets, "drift_keystroke", "keystroke.data"))
-    labels = table(opened(sets, "drift_keystroke", "keystroke.labels"))
-    rows = [([float(v) for v in row], int(float(label[0]))) for row, label in zip(data, labels)]
+    rows = labelled(os.path.join(sets, "drift_keystroke"), "keystroke.data", "keystroke.labels")
     chunk = chunks(rows)
     mlp = '{ kind = "mlp", features = 10, hidden = [32] }'
     return Stream("keystroke", "keystroke", 4, mlp, (10,), {"epochs": 20, "learning_rate": 1e-2}, chunk, scaled(rows, chunk))

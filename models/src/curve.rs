@@ -93,8 +93,7 @@ impl OnProfile {
     /// (iGniter's rule), at `utilisation` of its full speed. 0 when even a single row is too slow.
     pub fn capacity_rps(&self, slo_ms: f64, utilisation: f64) -> f64 {
         let full = |point: &CurvePoint| f64::from(point.batch) * 1000.0 / point.core_ms.max(1e-6);
-        let latency = |point: &CurvePoint| point.core_ms * f64::from(self.executors);
-        let fits = |limit: f64| self.curve.points.iter().filter(|p| latency(p) <= limit).map(full).fold(0.0, f64::max);
+        let fits = |limit: f64| self.curve.points.iter().filter(|p| self.latency_ms(p.batch) <= limit).map(full).fold(0.0, f64::max);
         utilisation * if fits(slo_ms / 2.0) > 0.0 { fits(slo_ms / 2.0) } else { fits(slo_ms * 0.8) * 0.5 }
     }
 }

@@ -206,6 +206,18 @@ def grpc_client(server, key):
     return client, lambda: client.infer("digits", [tensor], headers=headers)
 
 
+def check_over_grpc(server, key, code):
+    """That a request with this key is answered, or refused with that code."""
+    client, infer = grpc_client(server, key)
+    with client:
+        if code is None:
+            assert infer().as_numpy("OUTPUT0").shape == (1, 10)
+            return
+        with pytest.raises(InferenceServerException) as caught:
+            infer()
+        assert caught.value.status() == f"StatusCode.{code}"
+
+
 @pytest.mark.parametrize("key,model,status", [
     (None, "digits", 401), ("wrong", "digits", 401), ("digits", "digits", 200), ("digits", "text", 403),
     ("feeder", "digits", 403), ("root", "text", 200),
@@ -216,14 +228,7 @@ def test_keys(server, key, model, status):
 
 @pytest.mark.parametrize("key,code", [(None, "UNAUTHENTICATED"), ("wrong", "UNAUTHENTICATED"), ("feeder", "PERMISSION_DENIED"), ("digits", None)])
 def test_keys_over_grpc(server, key, code):
-    client, infer = grpc_client(server, key)
-    with client:
-        if code is None:
-            assert infer().as_numpy("OUTPUT0").shape == (1, 10)
-            return
-        with pytest.raises(InferenceServerException) as caught:
-            infer()
-        assert caught.value.status() == f"StatusCode.{code}"
+    check_over_grpc(server, key, code)
 
 
 def test_health_needs_no_key(server):
@@ -391,14 +396,7 @@ def test_tokens_that_are_refused(server, claims, why):
 
 @pytest.mark.parametrize("scope,code", [("inference:digits", None), ("inference:text", "PERMISSION_DENIED"), (None, "UNAUTHENTICATED")])
 def test_tokens_over_grpc(server, scope, code):
-    client, infer = grpc_client(server, token(scope) if scope else token("*", exp=1))
-    with client:
-        if code is None:
-            assert infer().as_numpy("OUTPUT0").shape == (1, 10)
-            return
-        with pytest.raises(InferenceServerException) as caught:
-            infer()
-        assert caught.value.status() == f"StatusCode.{code}"
+    check_over_grpc(server, token(scope) if scope else token("*", exp=1), code)
 
 
 def test_the_key_of_the_tokens_is_changed_while_it_runs(server):

@@ -61,9 +61,9 @@ impl MigrationActor {
         if self.closing || self.machine.running().is_some() {
             return;
         }
-        let departing = |task: &Task| self.departing.contains_key(&task.tenant);
-        let bound: Vec<(InstanceId, Task)> = self.bound.iter().map(|(id, bound)| (*id, bound.task)).collect();
-        for (instance, task) in bound.into_iter().filter(|(_, task)| departing(task)).collect::<Vec<_>>() {
+        let bound = self.bound.iter().map(|(instance, bound)| (*instance, bound.task));
+        let departing: Vec<(InstanceId, Task)> = bound.filter(|(_, task)| self.departing.contains_key(&task.tenant)).collect();
+        for (instance, task) in departing {
             self.send_off(instance, task, ctx);
         }
         self.tell_gone();

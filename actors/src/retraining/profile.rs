@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use metrics::counter;
 use migrator_models::{Microprofile, ModelSpec, Source, TrainSpec};
 use migrator_solver::Task;
 use migrator_wire::message::{FromWorker, MicroprofileJob};
+use tokio::time::timeout;
 
 use super::RetrainingActor;
 use super::export::DATASET;
@@ -19,7 +21,8 @@ impl RetrainingActor {
     pub(super) fn profile(&mut self, window: u64, tries: Vec<TrainSpec>, ctx: &mut Context<Self>) {
         let (launcher, task) = (Arc::clone(&self.parts.launcher), Task::retraining(self.parts.id));
         let (spec, folder) = (Arc::clone(&self.parts.spec), self.window_folder(window));
-        let work = async move { run(&launcher, task, &spec, folder, tries).await };
+        let patience = self.parts.config.profile;
+        let work = async move { run(&launcher, task, &spec, folder, tries, patience).await };
         ctx.spawn(work.into_actor(self).map(move |result, actor, ctx| {
             let name = actor.parts.name.clone();
             match &result {
@@ -43,14 +46,17 @@ async fn run(
     spec: &ModelSpec,
     folder: PathBuf,
     tries: Vec<TrainSpec>,
+    patience: Duration,
 ) -> Result<Microprofile, String> {
     let base = match launcher.newest(task.tenant).await {
         Ok((_, base)) => Some(base),
         Err(crate::launcher::LaunchError::NoVersion(_)) => None,
         Err(error) => return Err(error.chain()),
     };
-    // Closed never.
-    let _turn = launcher.microprofiles.acquire().await;
+    // Later than this nobody waits for the result any more.
+    let Ok(_turn) = timeout(patience, launcher.microprofiles.acquire()).await else {
+        return Err("no turn came in time: other tenants' microprofiles took too long".to_owned());
+    };
     let worker = launcher.stage(task).await.map_err(|error| error.chain())?;
     let job = MicroprofileJob { spec: spec.clone(), base, dataset: folder.join(DATASET), tries, scratch: folder.join("microprofile") };
     let found = match worker.handle.microprofile(job) {

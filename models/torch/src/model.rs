@@ -124,8 +124,11 @@ impl Model {
 
     /// Rows as they may come: numbers within 0..1 (whole numbers: 0 and 1), texts of full length.
     fn rows_of(&self, input: &TensorSpec, rows: u32) -> Vec<u8> {
-        let text = if input.datatype == Datatype::Bytes { self.text.as_deref().map(Text::sample) } else { None };
-        row::made_up(input, rows as usize, 0, &text.unwrap_or_default())
+        let text = match &self.text {
+            Some(text) if input.datatype == Datatype::Bytes => text.sample(),
+            _ => String::new(),
+        };
+        row::made_up(input, rows as usize, 0, &text)
     }
 
     /// One row through the network: a file that does not fit its specification is refused at loading, not at the first request.

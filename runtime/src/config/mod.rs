@@ -154,6 +154,14 @@ impl Default for RetrainingConfig {
     }
 }
 
+/// A name that no tenant has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no tenant {name:?} in the configuration; it has {known}")]
+pub struct UnknownTenant {
+    name: String,
+    known: String,
+}
+
 impl Config {
     /// Reads and checks a file.
     ///
@@ -177,6 +185,17 @@ impl Config {
         check::check(&source, &config, &mut errors);
         errors.raise()?;
         Ok(config)
+    }
+
+    /// The tenant of that name.
+    ///
+    /// # Errors
+    /// That there is none, with the names that there are.
+    pub fn tenant(&self, name: &str) -> Result<&TenantConfig, UnknownTenant> {
+        self.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(|| UnknownTenant {
+            name: name.to_owned(),
+            known: self.tenants.iter().map(|tenant| tenant.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// How a tenant's model is retrained: `[retraining]` with the tenant's overrides.

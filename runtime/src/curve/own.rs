@@ -11,7 +11,7 @@ use migrator_models::{Curve, ModelSpec, OnProfile, file};
 use sha2::{Digest, Sha256};
 
 use super::file::{CurveFile, InferenceEntry, TrainingEntry};
-use super::{Library, read};
+use super::{Inference, Library, Training, read};
 use crate::config::ConfigErrors;
 
 /// What a file says first.
@@ -70,10 +70,17 @@ pub struct Own {
 /// What a file knows of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Known {
-    library: Library,
-    gpu: String,
-    inference: InferenceEntry,
-    training: Option<TrainingEntry>,
+    inference: Inference,
+    memory_mib: Option<u64>,
+    training: Option<KnownTraining>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct KnownTraining {
+    figures: Training,
+    /// Core seconds of an iteration.
+    core_s: Option<f64>,
+    memory_mib: Option<u64>,
 }
 
 impl Own {
@@ -102,8 +109,8 @@ impl Own {
             Err(error) => return Err(ConfigErrors::unreadable(path, &error)),
         };
         let name = path.display().to_string();
-        read::read(&mut Library::default(), &name, &text)?;
         let (source, file) = read::parse(&name, &text)?;
+        read::add(&mut Library::default(), &source, &file)?;
         let elsewhere = |key: &str, found: String, here: &str| {
             ConfigErrors(vec![source.at(key, format!("measured on {found}, and this is {here}: run `migrator profile` here"))])
         };
@@ -121,12 +128,8 @@ impl Own {
     /// # Errors
     /// What the file system says; the file is as it was.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        file::replace(path, self.text()?.as_bytes())
-    }
-
-    fn text(&self) -> io::Result<String> {
         let body = toml::to_string(&self.file).map_err(io::Error::other)?;
-        Ok(format!("{HEADING}{body}"))
+        file::replace(path, format!("{HEADING}{body}").as_bytes())
     }
 
     /// Takes in a model's figures, instead of those it has of that name.
@@ -141,13 +144,17 @@ impl Own {
     pub fn of(&self, spec: &ModelSpec, batch: u32) -> Option<Known> {
         let digest = digest(spec);
         let ours = |name: &str, of: Option<&String>| name == spec.name && of == Some(&digest);
-        let inference = self.file.inference.iter().find(|entry| ours(&entry.model, entry.spec.as_ref()))?.clone();
+        let inference = self.file.inference.iter().find(|entry| ours(&entry.model, entry.spec.as_ref()))?;
         let trained = |entry: &&TrainingEntry| ours(&entry.model, entry.spec.as_ref()) && entry.batch == batch;
-        let training = self.file.training.iter().find(trained).cloned();
         let mut library = Library::default();
-        // It was read before, or written by this program.
-        library.parse("curves", &self.text().ok()?).ok()?;
-        Some(Known { library, gpu: self.file.gpus.first()?.clone(), inference, training })
+        // Without defects: it was read before, or written by this program.
+        read::figures(&mut library, &self.file);
+        let gpu = self.file.gpus.first()?;
+        let training = self.file.training.iter().find(trained).and_then(|entry| {
+            let figures = library.training(&entry.model, gpu, Some(batch))?.clone();
+            Some(KnownTraining { figures, core_s: entry.core_s, memory_mib: entry.memory_mib })
+        });
+        Some(Known { inference: library.inference(&inference.model, gpu)?.clone(), memory_mib: inference.memory_mib, training })
     }
 
     /// Moves what is known of batches of `rows` rows on a profile by `weight` (0 to 1) of the way to `ms`; gives whether it was known.
@@ -170,9 +177,8 @@ pub fn profile(slices: u8) -> String {
 impl Known {
     /// Its speed on each profile of a GPU, in the order of the catalog, with the cores (or slices) of the profile; an empty curve where it does not fit.
     pub fn on_profiles(&self, gpu: &Gpu) -> Vec<(f64, OnProfile)> {
-        let figures = self.library.inference(&self.inference.model, &self.gpu);
         let on = |slices: u8| {
-            let points = figures.and_then(|figures| figures.on(slices)).unwrap_or_default();
+            let points = self.inference.on(slices).unwrap_or_default();
             let share = f64::from(slices) * gpu.cores_per_slice;
             let points = points.iter().map(|&(batch, core_ms)| CurvePoint { batch, core_ms }).collect();
             (share, OnProfile { curve: Curve { points }, executors: executors(share) })
@@ -182,26 +188,25 @@ impl Known {
 
     /// How fast it is trained on each profile, in cores; 0 where it does not fit. `None` when training was not measured.
     pub fn train_speeds(&self, gpu: &Gpu) -> Option<Vec<f64>> {
-        let entry = self.training.as_ref()?;
-        let core_s = entry.core_s?;
-        let training = self.library.training(&entry.model, &self.gpu, Some(entry.batch))?;
-        let speed = |slices: u8| core_s / f64::from(entry.batch) / training.sample_s(slices);
+        let KnownTraining { figures, core_s, .. } = self.training.as_ref()?;
+        let core_s = (*core_s)?;
+        let speed = |slices: u8| core_s / f64::from(figures.batch) / figures.sample_s(slices);
         Some(gpu.catalog.profiles.iter().map(|profile| speed(profile.compute_slices)).collect())
     }
 
     /// Seconds of a core to train on one sample.
     pub fn sample_core_s(&self) -> Option<f64> {
-        self.training.as_ref().and_then(|entry| Some(entry.core_s? / f64::from(entry.batch)))
+        self.training.as_ref().and_then(|training| Some(training.core_s? / f64::from(training.figures.batch)))
     }
 
     /// Memory that serving it takes, MiB.
     pub fn memory_mib(&self) -> Option<u64> {
-        self.inference.memory_mib
+        self.memory_mib
     }
 
     /// Memory that training it takes, MiB.
     pub fn train_memory_mib(&self) -> Option<u64> {
-        self.training.as_ref().and_then(|entry| entry.memory_mib)
+        self.training.as_ref().and_then(|training| training.memory_mib)
     }
 }
 

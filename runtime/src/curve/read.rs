@@ -11,9 +11,20 @@ use crate::config::{ConfigErrors, key};
 /// Adds the figures of a file to the library.
 pub(super) fn read(library: &mut Library, file: &str, text: &str) -> Result<(), ConfigErrors> {
     let (source, parsed) = parse(file, text)?;
+    add(library, &source, &parsed)
+}
+
+/// Adds the figures of a file that was parsed.
+pub(super) fn add(library: &mut Library, source: &Source, parsed: &CurveFile) -> Result<(), ConfigErrors> {
+    let defects = figures(library, parsed);
+    ConfigErrors(defects.into_iter().map(|(key, message)| source.at(&key, message)).collect()).raise()
+}
+
+/// Adds what is right in a file, and gives what is not, by key.
+pub(super) fn figures(library: &mut Library, parsed: &CurveFile) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    Reading { library, found: &mut found }.file(&parsed);
-    ConfigErrors(found.into_iter().map(|(key, message)| source.at(&key, message)).collect()).raise()
+    Reading { library, found: &mut found }.file(parsed);
+    found
 }
 
 /// A file whose keys and values are allowed, each for itself.

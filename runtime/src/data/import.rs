@@ -27,7 +27,7 @@ const TOLD: usize = 20;
 
 pub(super) fn import(args: &DataImportArgs) -> anyhow::Result<ExitCode> {
     let config = super::load(&args.config, args.state_dir.as_deref())?;
-    let tenant = super::tenant(&config, &args.tenant)?;
+    let tenant = config.tenant(&args.tenant)?;
     let source = Source::of(args, &tenant.model)?;
     let (bad, names) = source.check()?;
     if bad > TOLD as u64 {

@@ -7,10 +7,8 @@ mod stats;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-
 use crate::cli::DataCommand;
-use crate::config::{Config, TenantConfig};
+use crate::config::Config;
 
 /// Runs one of the commands.
 ///
@@ -29,11 +27,4 @@ fn load(path: &Path, state_dir: Option<&Path>) -> anyhow::Result<Config> {
         dir.clone_into(&mut config.server.state_dir);
     }
     Ok(config)
-}
-
-fn tenant<'c>(config: &'c Config, name: &str) -> anyhow::Result<&'c TenantConfig> {
-    config.tenants.iter().find(|tenant| tenant.name == name).with_context(|| {
-        let known: Vec<&str> = config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
-        format!("no tenant {name:?} in the configuration; it has {}", known.join(", "))
-    })
 }

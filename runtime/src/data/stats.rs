@@ -45,7 +45,7 @@ pub(super) fn stats(args: &DataStatsArgs) -> anyhow::Result<ExitCode> {
         Period::Day => 86_400.0,
     };
     let tenants = match &args.tenant {
-        Some(name) => vec![super::tenant(&config, name)?],
+        Some(name) => vec![config.tenant(name)?],
         None => config.tenants.iter().collect(),
     };
     let tenants = tenants.into_iter().map(|tenant| of(&config, tenant, period_s)).collect::<anyhow::Result<_>>()?;

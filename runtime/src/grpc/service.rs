@@ -34,8 +34,7 @@ impl Service {
     /// Whether the caller's key is for this; a model's name means its tenant.
     fn allow<T>(&self, request: &Request<T>, scope: Scope, model: Option<&str>) -> Result<(), Status> {
         let sent = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        let tenant = model.map(|name| self.0.meant(name));
-        self.0.keys.load().check(sent, scope, tenant.as_deref()).map_err(status)
+        self.0.allow(sent, scope, model).map_err(status)
     }
 
     fn model(&self, name: &str, version: &str) -> Result<Arc<Tenant>, Status> {
@@ -102,8 +101,7 @@ impl GrpcInferenceService for Service {
             async move {
                 let message = message?;
                 let id = message.id.clone();
-                let tenant = state.meant(&message.model_name);
-                state.keys.load().check(sent.as_deref(), Scope::Inference, Some(&tenant)).map_err(status)?;
+                state.allow(sent.as_deref(), Scope::Inference, Some(&message.model_name)).map_err(status)?;
                 Ok(match infer::infer(&state, arrived, None, message).await {
                     Ok(answer) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) },
                     // The id tells the client which of its requests this is about.

@@ -64,7 +64,7 @@ use migrator_models::ModelSpec;
 use tokio::sync::{Semaphore, watch};
 
 pub use error::ApiError;
-use key::Access;
+use key::{Access, Scope};
 use limit::Quota;
 use reload::Wishes;
 pub(crate) use roster::Tenant;
@@ -103,7 +103,7 @@ pub struct AppState {
     /// Exports spans, where that is wanted.
     pub(crate) spans: Option<span::Spans>,
     /// Who may ask for what.
-    pub(crate) keys: ArcSwap<Access>,
+    access: ArcSwap<Access>,
     /// Whether every answer leaves a line in the log.
     pub(crate) access_log: bool,
     /// One what-if at a time.
@@ -176,7 +176,7 @@ impl AppState {
             limits,
             trace: trace::Trace::default(),
             spans: None,
-            keys: ArcSwap::default(),
+            access: ArcSwap::default(),
             access_log: false,
             what_if: Arc::new(Semaphore::new(1)),
             wishes: None,
@@ -238,7 +238,7 @@ impl AppState {
 
     /// Goes by these keys and tokens from now on.
     pub fn set_access(&self, access: Access) {
-        self.keys.store(Arc::new(access));
+        self.access.store(Arc::new(access));
     }
 
     /// Goes by this quota of a tenant from now on.
@@ -263,9 +263,23 @@ impl AppState {
         self.tenants.meant(name)
     }
 
-    /// The tenant's name that a name in a URL means; what means none stays as it is.
-    pub(crate) fn meant(&self, name: &str) -> String {
-        self.tenants.meant(name).map_or_else(|_| name.to_owned(), |tenant| tenant.name.clone())
+    /// Whether everybody may do everything.
+    pub(crate) fn open(&self) -> bool {
+        self.access.load().open()
+    }
+
+    /// Whether what a request says of itself (its header `Authorization`) is for this; a model's name means its tenant.
+    ///
+    /// # Errors
+    /// 401 without a known key or a good token, 403 with one that is not for this.
+    pub(crate) fn allow(&self, sent: Option<&str>, scope: Scope, model: Option<&str>) -> Result<(), ApiError> {
+        let access = self.access.load();
+        if access.open() {
+            return Ok(());
+        }
+        let tenant = model.and_then(|name| self.tenant(name).ok());
+        // What means no tenant stays as it is.
+        access.check(sent, scope, tenant.as_ref().map(|tenant| tenant.name.as_str()).or(model))
     }
 
     /// The newest view.

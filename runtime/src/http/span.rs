@@ -114,7 +114,7 @@ impl Spans {
         whole.end_with_timestamp(ended);
     }
 
-    /// Every so manieth.
+    /// Whether this request is one of the share that is exported: evenly spread, not drawn.
     fn due(&self) -> bool {
         let before = self.seen.fetch_add(1, Ordering::Relaxed) as f64;
         ((before + 1.0) * self.share).floor() > (before * self.share).floor()

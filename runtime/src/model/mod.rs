@@ -51,11 +51,7 @@ fn tenant_of(config: &Path, state_dir: Option<&PathBuf>, name: &str) -> anyhow::
     if let Some(dir) = state_dir {
         config.server.state_dir.clone_from(dir);
     }
-    let tenant = config.tenants.iter().find(|tenant| tenant.name == name).cloned();
-    let tenant = tenant.with_context(|| {
-        let known: Vec<&str> = config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
-        format!("no tenant {name:?} in the configuration; it has {}", known.join(", "))
-    })?;
+    let tenant = config.tenant(name)?.clone();
     let store = Store::open(&config.server.models_dir())?;
     Ok((config, tenant, store))
 }

@@ -113,8 +113,7 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<ExitCode> {
 /// The tenants that are asked for; all when none is.
 fn chosen(config: &Config, names: &[String]) -> anyhow::Result<Vec<TenantConfig>> {
     for name in names {
-        let known: Vec<&str> = config.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
-        anyhow::ensure!(known.contains(&name.as_str()), "no tenant {name:?} in the configuration; it has {}", known.join(", "));
+        config.tenant(name)?;
     }
     Ok(config.tenants.iter().filter(|tenant| names.is_empty() || names.contains(&tenant.name)).cloned().collect())
 }
@@ -215,7 +214,7 @@ impl Bench {
         let started = match self.launcher.start_on(Task::inference(id), instance.id, instance.share).await {
             Ok(started) => started,
             Err(error) if error.is_out_of_memory() => return Ok(found),
-            Err(error) => return Err(anyhow::anyhow!("{}", error.chain())),
+            Err(error) => return Err(error.into()),
         };
         (found.load_s, found.memory_mib) = (started.seconds, started.memory_mib);
         let key = ModelKey(started.version.unwrap_or_default());
@@ -233,7 +232,7 @@ impl Bench {
         let started = match self.launcher.start_on(Task::retraining(id), instance.id, instance.share).await {
             Ok(started) => started,
             Err(error) if error.is_out_of_memory() => return Ok(None),
-            Err(error) => return Err(anyhow::anyhow!("{}", error.chain())),
+            Err(error) => return Err(error.into()),
         };
         let _ = std::fs::remove_dir_all(&self.scratch);
         std::fs::create_dir_all(&self.scratch)?;

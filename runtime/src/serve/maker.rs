@@ -266,7 +266,10 @@ impl Maker {
 
     /// Measured speeds by the cores of a profile; empty where nothing was measured.
     fn on_profiles(&self, measured: &Measured) -> Vec<(f64, OnProfile)> {
-        measured.known.iter().flat_map(|known| self.gpus.first().map(|gpu| known.on_profiles(gpu))).flatten().collect()
+        match (&measured.known, self.gpus.first()) {
+            (Some(known), Some(gpu)) => known.on_profiles(gpu),
+            _ => Vec::new(),
+        }
     }
 
     fn planning(&self, tenant: &TenantConfig, measured: &Measured) -> TenantPlanning {

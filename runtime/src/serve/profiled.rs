@@ -10,6 +10,7 @@ use migrator_device::{Device, Gpu};
 use migrator_models::ModelSpec;
 use migrator_models::curve::executors;
 use migrator_solver::{InstanceId, TenantId};
+use tokio::time::timeout;
 
 use super::build::Setup;
 use crate::config::{Config, TenantConfig};
@@ -17,6 +18,9 @@ use crate::curve::own::{Known, Own, Place};
 
 /// Pause between two refinements.
 pub(super) const EVERY: Duration = Duration::from_secs(30);
+
+/// How long a tenant may take to tell its times.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many batches of a size count as much as all that is known of it.
 const TRUSTED: f64 = 64.0;
@@ -47,6 +51,11 @@ impl Profiled {
     /// What is known of a tenant's model.
     pub fn of(&self, tenant: &TenantConfig) -> Option<Known> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.of(&tenant.model, tenant.train.batch.max(1))
+    }
+
+    /// Whether there is a file.
+    fn known(&self) -> bool {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Takes in what a tenant's lanes took of late; gives whether that changed anything.
@@ -82,12 +91,12 @@ impl Profiled {
 /// Asks every tenant what its batches took, and writes what came of it.
 pub(super) async fn refine(setup: &Setup) {
     let profiled = Arc::clone(&setup.maker.profiled);
-    let Some(gpu) = setup.maker.gpus.first() else { return };
+    let Some(gpu) = setup.maker.gpus.first().filter(|_| profiled.known()) else { return };
     let tenants = setup.seats.borrow().numbered();
     let mut changed = false;
     for (id, actors) in tenants {
-        // One that has stopped has nothing to tell.
-        let lanes = actors.tenant.send(Times).await.unwrap_or_default();
+        // One that has stopped has nothing to tell, and signals are waited for behind this.
+        let Ok(Ok(lanes)) = timeout(PATIENCE, actors.tenant.send(Times)).await else { continue };
         changed |= profiled.take(id, &setup.maker.launcher.model(id).spec, gpu, &lanes);
     }
     if changed {

@@ -83,7 +83,7 @@ impl SqliteSamples {
     /// # Errors
     /// What the store says, in one line.
     pub fn add_at(&self, tenant: &str, at_ms: u64, samples: &[Sample]) -> Result<Added, String> {
-        self.lock().add(tenant, at_ms, samples, self.bounds(tenant)).map_err(|e| advise(&e))
+        self.add_patiently(tenant, at_ms, samples, 1)
     }
 
     /// As [`SqliteSamples::add_at`], but where another process writes for long it is tried so many times, 5 s each.

@@ -6,7 +6,7 @@ use migrator_models::{Microprofile, ModelSpec, TrainSpec, Trained};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides must have the same.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 
 /// File descriptor of the worker's end of the socket pair.
 pub const WORKER_FD: i32 = 3;
