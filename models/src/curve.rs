@@ -46,6 +46,22 @@ impl Curve {
         below.core_ms * rows / f64::from(below.batch)
     }
 
+    /// With a point for each of these ascending batches: beyond the largest that was measured, a further row takes what it took between the two
+    /// largest, within half and all of what a row of the largest took. As it is when nothing was measured.
+    #[must_use]
+    pub fn reaching(mut self, batches: &[u32]) -> Curve {
+        let Some(&last) = self.points.last() else { return self };
+        let a_row = last.core_ms / f64::from(last.batch.max(1));
+        let further = match self.points[..] {
+            [.., before, _] => (last.core_ms - before.core_ms) / f64::from(last.batch - before.batch),
+            _ => a_row,
+        };
+        let further = further.clamp(a_row / 2.0, a_row);
+        let beyond = batches.iter().filter(|&&batch| batch > last.batch);
+        self.points.extend(beyond.map(|&batch| CurvePoint { batch, core_ms: last.core_ms + further * f64::from(batch - last.batch) }));
+        self
+    }
+
     /// Expected milliseconds of a batch of `rows` on one executor of an instance of `share` cores.
     pub fn latency_ms(&self, share: f64, rows: u32) -> f64 {
         self.core_ms(rows) * f64::from(executors(share)) / share.max(1e-6)
@@ -111,6 +127,21 @@ mod tests {
         assert_eq!(curve().core_ms(1), 1.0);
         assert!((curve().core_ms(10) - 4.0).abs() < 1e-9);
         assert!((curve().core_ms(32) - 12.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn beyond_the_measured_batches_a_row_takes_what_the_last_ones_took() {
+        let reaching = |points: &[(u32, f64)]| {
+            let points = points.iter().map(|&(batch, core_ms)| CurvePoint { batch, core_ms }).collect();
+            Curve { points }.reaching(&[1, 2, 4, 8, 10]).points.iter().map(|point| (point.batch, point.core_ms)).collect::<Vec<_>>()
+        };
+        assert_eq!(reaching(&[(1, 10.0), (2, 16.0)]), [(1, 10.0), (2, 16.0), (4, 28.0), (8, 52.0), (10, 64.0)]);
+        assert_eq!(reaching(&[(1, 10.0)])[1..3], [(2, 20.0), (4, 40.0)]);
+        // Noise: the larger batch seemed to take less, or far more a row.
+        assert_eq!(reaching(&[(1, 10.0), (2, 8.0)])[2], (4, 12.0));
+        assert_eq!(reaching(&[(1, 1.0), (2, 8.0)])[2], (4, 16.0));
+        assert_eq!(reaching(&[]), []);
+        assert_eq!(reaching(&[(10, 3.0)]), [(10, 3.0)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod input;
 mod microprofile;
 mod model;
 mod network;
+mod optimise;
 mod optimizer;
 mod place;
 mod run;

@@ -4,18 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use migrator_models::{Datatype, ModelSpec, TensorSpec, row};
-use tch::{Device, Kind};
+use tch::{CModule, Device, Kind};
 
 use crate::network::Network;
 use crate::shared::{self, Shared};
 use crate::text::Text;
-use crate::{TorchError, input, place, thread};
+use crate::{TorchError, input, optimise, place, thread};
 
-/// Calls before timing: TorchScript specialises itself in the first two, and the caches want one more.
-const WARM_CALLS: u32 = 4;
+/// Calls before timing: TorchScript specialises itself in the first two.
+const WARM_CALLS: u32 = 2;
 /// Timed calls: as many as fit into this many milliseconds of CPU or GPU, within the bounds.
-const TIMED_MS: f64 = 30.0;
-const TIMED_CALLS: (usize, usize) = (5, 31);
+const TIMED_MS: f64 = 20.0;
+const TIMED_CALLS: (usize, usize) = (1, 31);
+/// Milliseconds of CPU or GPU that warming and timing take at most.
+const WARM_MS: f64 = 300.0;
 
 /// A model ready to answer; share it between threads by `Arc`, each call computes on the calling thread alone.
 #[derive(Debug)]
@@ -54,8 +56,12 @@ impl Model {
     fn of(spec: &ModelSpec, text: Option<Arc<Text>>, mut network: Network, device: Device) -> Result<Model, TorchError> {
         let kind = place::kind(spec, device);
         network.convert(kind, device)?;
+        let inputs = spec.inputs();
+        if let Network::Script(module) = &mut network {
+            rewrite(module, spec, &inputs, (device, kind));
+        }
         let network = shared::for_inference(network);
-        let model = Model { spec: spec.clone(), inputs: spec.inputs(), text, network, place: (device, kind) };
+        let model = Model { spec: spec.clone(), inputs, text, network, place: (device, kind) };
         // What this thread's stream has copied, the streams of other threads may read.
         model.probe().and_then(|()| place::synchronize()).map(|()| model)
     }
@@ -97,13 +103,27 @@ impl Model {
     /// Runs real shapes at each batch size until they are warm, then times them: (batch, milliseconds), the median of several calls;
     /// CPU time of this thread, or on a GPU wall time from the bytes of the inputs to those of the logits.
     ///
+    /// `batches` ascend; those that would make this take longer than [`WARM_MS`] are left out, for somebody waits for the model: a slow
+    /// one shows at small batches what a row takes.
+    ///
     /// # Errors
     /// As [`Model::infer`].
     pub fn warm(&self, batches: &[u32]) -> Result<Vec<(u32, f64)>, TorchError> {
-        batches.iter().map(|&batch| Ok((batch, self.time(batch.max(1))?))).collect()
+        let (mut spent, mut found) = (0.0, Vec::new());
+        for &batch in batches {
+            let last = found.last().map_or(0.0, |&(rows, ms): &(u32, f64)| ms * f64::from(batch) / f64::from(rows));
+            if spent + last * f64::from(WARM_CALLS + 1) > WARM_MS {
+                break;
+            }
+            let (ms, all) = self.time(batch.max(1))?;
+            spent += all;
+            found.push((batch, ms));
+        }
+        Ok(found)
     }
 
-    fn time(&self, batch: u32) -> Result<f64, TorchError> {
+    /// Milliseconds of a batch, and of all that was run to find them.
+    fn time(&self, batch: u32) -> Result<(f64, f64), TorchError> {
         let payload: Vec<Vec<u8>> = self.inputs.iter().map(|input| self.rows_of(input, batch)).collect();
         let inputs: Vec<&[u8]> = payload.iter().map(Vec::as_slice).collect();
         let mut out = Vec::new();
@@ -112,14 +132,13 @@ impl Model {
             let before = thread::spent_s();
             self.infer_into(&inputs, batch, &mut out).map(|()| (thread::spent_s() - before) * 1e3)
         };
-        let mut last = 0.0;
-        for _ in 0..WARM_CALLS {
-            last = call()?;
-        }
+        let cold = (0..WARM_CALLS).map(|_| call()).collect::<Result<Vec<_>, _>>()?;
+        let last = cold.last().copied().unwrap_or_default();
         let calls = ((TIMED_MS / f64::max(last, 1e-3)) as usize).clamp(TIMED_CALLS.0, TIMED_CALLS.1);
         let mut times = (0..calls).map(|_| call()).collect::<Result<Vec<_>, _>>()?;
+        let all = cold.iter().chain(&times).sum();
         times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
+        Ok((times[times.len() / 2], all))
     }
 
     /// Rows as they may come: numbers within 0..1 (whole numbers: 0 and 1), texts of full length.
@@ -141,5 +160,18 @@ impl Model {
             }
             other => other,
         })
+    }
+}
+
+/// Rewrites a module for inference where libtorch can.
+fn rewrite(module: &mut CModule, spec: &ModelSpec, inputs: &[TensorSpec], place: (Device, Kind)) {
+    let row: Vec<Vec<u8>> = inputs.iter().map(|input| row::made_up(input, 1, 0, "")).collect();
+    let row: Vec<&[u8]> = row.iter().map(Vec::as_slice).collect();
+    let done = input::tensors(inputs, None, &row, 1, place).and_then(|row| optimise::for_inference(module, &row, place.1));
+    match done {
+        Ok(true) => {}
+        Ok(false) => tracing::info!(model = spec.name, "its TorchScript module runs as it is: libtorch cannot rewrite it for inference"),
+        // Whoever runs the module next is told what is wrong with it.
+        Err(error) => tracing::debug!(model = spec.name, %error, "not rewritten for inference"),
     }
 }

@@ -205,7 +205,7 @@ fn choose(options: &CpuOptions, cores: &Cores, name: &str, record: &Record) -> R
     if options.enforcement == Enforcement::Duty {
         return duty("as configured".to_owned());
     }
-    match Cgroups::open(name, options.period_ms) {
+    match Cgroups::open(name, options.period_ms, cores.carved) {
         Ok(cgroups) => {
             cgroups.trees().try_for_each(|tree| record.folder(tree))?;
             let reason = "writable".to_owned();

@@ -117,13 +117,15 @@ impl Maker {
             "measured; core ms by batch {}",
             text.join(", ")
         );
+        // Of a slow model only small batches were timed.
+        let curve = Curve { points }.reaching(&tenant.model.batch_sizes());
         let manifest = self.launcher.store.manifest(&tenant.model.name, u64::from(found.version)).ok();
         let accuracy = manifest.and_then(|manifest| manifest.accuracy_after);
         let known = self.profiled.of(tenant);
         if known.is_some() {
             tracing::info!(tenant = tenant.name, "speeds by profile are those of the curve file");
         }
-        Ok(Measured { curve: Curve { points }, memory_mib: found.memory_mib, load_s: found.load_s, accuracy, known })
+        Ok(Measured { curve, memory_mib: found.memory_mib, load_s: found.load_s, accuracy, known })
     }
 
     /// Starts a tenant's actors.

@@ -3,11 +3,13 @@
 //! ```text
 //! <this process's cgroup>/migrator-<pid>-<start>-<n>/   low weight: the server outside is scheduled first
 //!     i<id>/      one instance: quota = share × period, memory bound, weight by share
-//!     staging/    a bounded share with a weight of its own: a preload ends in seconds however busy the instances are
+//!     staging/    what instances leave over, and a weight of its own: a preload ends in seconds however busy they are
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::cpu::enforcer::{Enforcer, os};
 use crate::cpu::folder;
@@ -25,11 +27,14 @@ const TREE_WEIGHT: u64 = 80;
 /// Weight of an instance per core of its share; what one core's worth of instances has against the staging area's 1.
 const WEIGHT_PER_CORE: f64 = 100.0;
 
+/// The staging area's folder.
+const STAGING: &str = "staging";
+
 /// Weight of the staging area beside the instances'. As an idle-class group (tried first) a preload of half a second took 20 to 50 s on
 /// full cores, and the plan it was for was out of date.
 const STAGING_WEIGHT: u64 = 40;
 
-/// Most cores that preloading takes, however many workers are staged.
+/// Cores that preloading may take where instances have all of them, however many workers are staged.
 const STAGING_CORES: f64 = 0.5;
 
 /// Part of its quota that an instance may carry over to the next period, so that what a late tick or wake-up made it miss is
@@ -51,6 +56,10 @@ pub(crate) struct Cgroups {
     /// In version 2, the folder that the server had to leave so that controllers could be enabled in it.
     left: Option<PathBuf>,
     period_ms: u32,
+    /// Cores that are carved up.
+    cores: f64,
+    /// Of them, what each instance has, by its id.
+    shares: Mutex<BTreeMap<u64, f64>>,
 }
 
 /// The folders in which a device makes its own; left-overs of former servers lie there too.
@@ -68,32 +77,34 @@ pub(crate) fn bases() -> Vec<PathBuf> {
 
 impl Cgroups {
     /// Makes the folder `name` and tries it out; the error says in words why it cannot be used.
-    pub(crate) fn open(name: &str, period_ms: u32) -> Result<Cgroups, String> {
+    pub(crate) fn open(name: &str, period_ms: u32, cores: f64) -> Result<Cgroups, String> {
         let own = mount::own("cpu").ok_or("no cgroup hierarchy with the cpu controller is mounted")?;
         let cgroups = match own.version {
-            Version::V1 => Cgroups::open_v1(name, period_ms, &own.dir),
-            Version::V2 => Cgroups::open_v2(name, period_ms, &own),
+            Version::V1 => Cgroups::open_v1(name, (period_ms, cores), &own.dir),
+            Version::V2 => Cgroups::open_v2(name, (period_ms, cores), &own),
         }?;
         cgroups.prepare().map_err(|error| in_words(&error))?;
         Ok(cgroups)
     }
 
-    fn open_v1(name: &str, period_ms: u32, cpu: &Path) -> Result<Cgroups, String> {
+    fn open_v1(name: &str, (period_ms, cores): (u32, f64), cpu: &Path) -> Result<Cgroups, String> {
         folder::make(&cpu.join(name)).map_err(|error| in_words(&error))?;
         let mut homes = vec![cpu.to_owned()];
         let memory = mount::own("memory").filter(|own| own.version == Version::V1);
         let memory = memory.filter(|own| folder::make(&own.dir.join(name)).is_ok());
         homes.extend(memory.iter().map(|own| own.dir.clone()));
         let memory = memory.map(|own| own.dir.join(name));
-        Ok(Cgroups { version: Version::V1, cpu: cpu.join(name), memory, homes, left: None, period_ms })
+        let (cpu, shares) = (cpu.join(name), Mutex::default());
+        Ok(Cgroups { version: Version::V1, cpu, memory, homes, left: None, period_ms, cores, shares })
     }
 
-    fn open_v2(name: &str, period_ms: u32, own: &mount::Own) -> Result<Cgroups, String> {
+    fn open_v2(name: &str, (period_ms, cores): (u32, f64), own: &mount::Own) -> Result<Cgroups, String> {
         let base = folder::delegated(own, name)?;
         let tree = base.dir.join(name);
         folder::make(&tree).map_err(|error| in_words(&error))?;
         let memory = tree.join("memory.max").exists().then(|| tree.clone());
-        Ok(Cgroups { version: Version::V2, cpu: tree, memory, homes: vec![base.home], left: base.left, period_ms })
+        let (homes, shares) = (vec![base.home], Mutex::default());
+        Ok(Cgroups { version: Version::V2, cpu: tree, memory, homes, left: base.left, period_ms, cores, shares })
     }
 
     /// Sets the weights, makes the staging area, and tries a quota out.
@@ -102,12 +113,29 @@ impl Cgroups {
             folder::enable(&self.cpu)?;
         }
         self.set_weight(&self.cpu, TREE_WEIGHT)?;
-        let staging = self.make_leaf("staging")?;
+        let staging = self.make_leaf(STAGING)?;
         self.set_weight(&staging, STAGING_WEIGHT)?;
-        self.set_quota(&staging, STAGING_CORES)?;
+        self.set_quota(&staging, self.left_over(&BTreeMap::new()))?;
         let probe = self.make_leaf("probe")?;
         self.set_quota(&probe, 1.0)?;
         self.remove_leaf("probe")
+    }
+
+    /// What instances with these shares leave to the staging area.
+    fn left_over(&self, shares: &BTreeMap<u64, f64>) -> f64 {
+        (self.cores - shares.values().sum::<f64>()).max(STAGING_CORES)
+    }
+
+    /// An instance has this share from now on, or is gone.
+    fn account(&self, id: u64, share: Option<f64>) {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        match share {
+            Some(share) => shares.insert(id, share),
+            None => shares.remove(&id),
+        };
+        if let Err(error) = self.set_quota(&self.cpu.join(STAGING), self.left_over(&shares)) {
+            tracing::warn!(%error, "the staging area keeps the quota that it had");
+        }
     }
 
     fn make_leaf(&self, leaf: &str) -> Result<PathBuf, DeviceError> {
@@ -179,11 +207,11 @@ impl Enforcer for Cgroups {
             self.set_quota(&dir, instance.share)?;
             self.set_memory(&leaf, instance.memory_mib)
         });
-        made.inspect_err(|_| drop(self.remove_leaf(&leaf)))
+        made.inspect(|()| self.account(instance.id, Some(instance.share))).inspect_err(|_| drop(self.remove_leaf(&leaf)))
     }
 
     fn destroy(&self, id: u64) -> Result<(), DeviceError> {
-        self.remove_leaf(&leaf(id))
+        self.remove_leaf(&leaf(id)).inspect(|()| self.account(id, None))
     }
 
     fn enter(&self, instance: &Instance, process: Process) -> Result<(), DeviceError> {
@@ -198,7 +226,7 @@ impl Enforcer for Cgroups {
         if self.memory.is_none() {
             process.limit_data(None).map_err(os(format!("lifting the memory bound of process {}", process.pid)))?;
         }
-        self.attach("staging", process)
+        self.attach(STAGING, process)
     }
 
     fn members(&self, id: u64) -> Result<Vec<u32>, DeviceError> {
@@ -256,13 +284,22 @@ mod tests {
         let tree = dir.path().join("tree");
         folder::make(&tree).unwrap();
         let (cpu, memory) = (tree.clone(), Some(tree.clone()));
-        let cgroups = Cgroups { version: Version::V2, cpu, memory, homes: Vec::new(), left: None, period_ms: 10 };
+        let (homes, shares) = (Vec::new(), Mutex::default());
+        let cgroups = Cgroups { version: Version::V2, cpu, memory, homes, left: None, period_ms: 10, cores: 1.5, shares };
+        folder::make(&tree.join(STAGING)).unwrap();
         let placement = migrator_mig::Placement { start: 4, size: 4 };
         let site = migrator_mig::Site { placement, profile: migrator_mig::ProfileId(2) };
         cgroups.create(&Instance { id: 3, gpu: 0, site, share: 0.75, memory_mib: 2, uuid: None, foreign: false }).unwrap();
+        let staging = || fs::read_to_string(tree.join(STAGING).join("cpu.max")).unwrap();
+        assert_eq!(staging(), "7500 10000", "what the instance leaves over");
         let text = |file: &str| fs::read_to_string(tree.join("i3").join(file)).unwrap();
         assert_eq!((text("cpu.max"), text("cpu.weight"), text("memory.max")), ("7500 10000".into(), "75".into(), "2097152".into()));
         assert_eq!(cgroups.trees().count(), 1);
+        cgroups.account(4, Some(0.75));
+        assert_eq!(staging(), "5000 10000", "never less than half a core");
+        cgroups.account(4, None);
+        cgroups.account(3, None);
+        assert_eq!(staging(), "15000 10000");
     }
 
     #[test]
