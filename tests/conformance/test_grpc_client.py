@@ -164,6 +164,21 @@ def test_stream(client):
         client.stop_stream()
 
 
+def test_stream_that_asks_for_a_last_answer(client):
+    """As perf_analyzer does, and clients of models that answer a request several times."""
+    answers = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    try:
+        client.async_stream_infer("digits", [tensor()], enable_empty_final_response=True)
+        result, error = answers.get(timeout=30)
+    finally:
+        client.stop_stream()
+    assert error is None
+    assert result.get_response().parameters["triton_final_response"].bool_param
+    np.testing.assert_allclose(result.as_numpy("OUTPUT0"), logits(1), rtol=1e-4, atol=1e-5)
+    assert answers.empty()
+
+
 def test_statistics(client):
     before = client.get_inference_statistics("digits").model_stats[0]
     client.infer("digits", [tensor(2)])

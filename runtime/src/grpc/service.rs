@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use migrator_actors::statistic::{Counts, Total};
 use migrator_models::{Datatype, TensorSpec};
 use migrator_protocol::grpc_inference_service_server::GrpcInferenceService;
+use migrator_protocol::infer_parameter::ParameterChoice;
 use migrator_protocol::model_metadata_response::TensorMetadata;
 use migrator_protocol::repository_index_response::ModelIndex;
 use migrator_protocol::*;
@@ -103,7 +104,12 @@ impl GrpcInferenceService for Service {
                 let id = message.id.clone();
                 state.allow(sent.as_deref(), Scope::Inference, Some(&message.model_name)).map_err(status)?;
                 Ok(match infer::infer(&state, arrived, None, message).await {
-                    Ok(answer) => ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) },
+                    Ok(mut answer) => {
+                        // Every request has one answer.
+                        let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+                        answer.parameters.insert("triton_final_response".to_owned(), last);
+                        ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) }
+                    }
                     // The id tells the client which of its requests this is about.
                     Err(error) => ModelStreamInferResponse {
                         error_message: error.message,

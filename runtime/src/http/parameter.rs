@@ -21,6 +21,9 @@ pub(super) struct Parameters {
 /// Prefix that the protocol keeps for itself.
 const RESERVED: &str = "triton_";
 
+/// What Triton's own clients ask for with every request over gRPC: that the last answer says that it is. Every request has one answer here.
+const FINAL: &str = "triton_enable_empty_final_response";
+
 impl<'de> Deserialize<'de> for Parameters {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Parameters, D::Error> {
         struct All;
@@ -39,6 +42,7 @@ impl<'de> Deserialize<'de> for Parameters {
                         "timeout" => all.timeout_us = map.next_value().map_err(named)?,
                         "priority" => all.priority = map.next_value().map_err(named)?,
                         "binary_data_output" => all.binary_data_output = map.next_value().map_err(named)?,
+                        FINAL => drop(map.next_value::<bool>().map_err(named)?),
                         _ if key.starts_with(RESERVED) => return Err(de::Error::custom(reserved(&key))),
                         _ => {
                             map.next_value::<Scalar>().map_err(named)?;
@@ -104,6 +108,10 @@ impl Parameters {
             match key.as_str() {
                 "timeout" => all.timeout_us = Some(unsigned(key, parameter)?),
                 "priority" => all.priority = unsigned(key, parameter)?,
+                FINAL if !matches!(parameter.parameter_choice, Some(ParameterChoice::BoolParam(_))) => {
+                    return Err(format!("{key}: must be true or false"));
+                }
+                FINAL => {}
                 _ if key.starts_with(RESERVED) => return Err(reserved(key)),
                 _ => {}
             }
@@ -121,5 +129,25 @@ pub(super) fn unsigned(key: &str, parameter: &InferParameter) -> Result<u64, Str
         Some(ParameterChoice::Uint64Param(value)) => Ok(*value),
         Some(ParameterChoice::Int64Param(value)) => u64::try_from(*value).map_err(|_| format!("{key}: {value} is below 0")),
         _ => Err(format!("{key}: must be a whole number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_reserved_names_only_that_of_a_last_answer_is_taken() {
+        let json = |text: &str| serde_json::from_str::<Parameters>(text).map_err(|e| e.to_string());
+        let grpc = |key: &str, value| {
+            let parameter = InferParameter { parameter_choice: Some(value) };
+            Parameters::of_grpc([(&key.to_owned(), &parameter)].into_iter())
+        };
+        assert!(json(r#"{"triton_enable_empty_final_response": true}"#).is_ok());
+        assert!(json(r#"{"triton_enable_empty_final_response": 1}"#).unwrap_err().contains("triton_enable_empty_final_response"));
+        assert!(json(r#"{"triton_other": true}"#).unwrap_err().contains("reserved"));
+        assert!(grpc(FINAL, ParameterChoice::BoolParam(true)).is_ok());
+        assert!(grpc(FINAL, ParameterChoice::Int64Param(1)).unwrap_err().contains("must be true or false"));
+        assert!(grpc("triton_other", ParameterChoice::BoolParam(true)).unwrap_err().contains("reserved"));
     }
 }

@@ -9,7 +9,6 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use migrator_models::store::Store;
 
 use crate::cli::{ModelsCommand, StoreArgs};
