@@ -11,7 +11,7 @@ export CARGO_NET_RETRY ?= 5
 .DEFAULT_GOAL := help
 # Two heavy builds at once only wait for each other's lock, or for memory.
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint bench clean
+.PHONY: help setup build demo test lint audit bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,9 @@ lint: setup ## check the format and the lints, warnings are errors
 	else \
 		echo 'lint: lints NOT checked: clippy is missing (rustup component add clippy)' >&2; \
 	fi
+
+audit: ## check the dependencies' licences, sources and known vulnerabilities (brings cargo-deny)
+	@CARGO=$(CARGO) $(PYTHON) setup/audit.py
 
 bench: setup ## run the benchmarks (benches/README.md says what each number means)
 	$(CARGO) bench --locked -p migrator-tests $(ARGS)

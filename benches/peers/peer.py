@@ -256,7 +256,40 @@ class MlServer(Peer):
         return [os.path.join(self.home, "bin", "mlserver"), "start", self.folder]
 
 
-KINDS = {"migrator": Migrator, "triton": Triton, "fastapi": FastApi, "litserve": LitServe, "ray": RayServe, "mlserver": MlServer}
+TORCHSERVE = """
+inference_address=http://127.0.0.1:{port}
+management_address=http://127.0.0.1:{management}
+metrics_address=http://127.0.0.1:{metrics}
+enable_envvars_config=false
+number_of_netty_threads=1
+job_queue_size=4096
+"""
+
+
+class TorchServe(Peer):
+    """Home: an environment with torchserve, torch-model-archiver and torch; Java on the PATH."""
+
+    path = "/predictions/m"
+
+    def prepare(self):
+        store, settings = os.path.join(self.folder, "store"), os.path.join(self.folder, "model.yaml")
+        os.makedirs(store)
+        with open(settings, "w") as file:
+            file.write("minWorkers: 1\nmaxWorkers: 1\nbatchSize: 64\nmaxBatchDelay: 1\n")
+        self.environment["PATH"] = os.path.join(self.home, "bin") + ":" + self.environment["PATH"]
+        archive = ["torch-model-archiver", "--model-name", "m", "--version", "1", "--serialized-file", self.model.path, "--config-file", settings]
+        handler = ["--handler", os.path.join(PROGRAMS, "torchserve_handler.py"), "--export-path", store]
+        subprocess.run(archive + handler, check=True, env=self.environment, stdout=subprocess.DEVNULL)
+        config = os.path.join(self.folder, "config.properties")
+        with open(config, "w") as file:
+            file.write(TORCHSERVE.format(port=self.port, management=free_port(), metrics=free_port()))
+        self.environment["LOG_LOCATION"] = self.environment["METRICS_LOCATION"] = self.folder
+        # So that it is not to be sent a key.
+        start = ["--start", "--foreground", "--ncs", "--disable-token-auth"]
+        return ["torchserve", *start, "--model-store", store, "--models", "m=m.mar", "--ts-config", config]
+
+
+KINDS = {"migrator": Migrator, "triton": Triton, "fastapi": FastApi, "litserve": LitServe, "ray": RayServe, "mlserver": MlServer, "torchserve": TorchServe}
 
 
 def make(text, model):
