@@ -64,6 +64,26 @@ def stats(one):
     return told["inference_stats"]["success"]["count"], told["inference_stats"]["compute_infer"]["ns"] / 1000, told["execution_count"]
 
 
+def added(one):
+    """What the server added to the worker's computation so far: requests that took at most so many seconds, by the server's own histogram."""
+    with open(one.log.name) as log:
+        address = re.search(r"^listening .* metrics=(\S+)", log.read(), re.MULTILINE)[1]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    buckets = re.findall(r'^migrator_added_seconds_bucket\{[^}]*le="([^"]+)"\} (\d+)$', text, re.MULTILINE)
+    return [(float(limit), int(count)) for limit, count in buckets]
+
+
+def percentile_us(before, after, part):
+    """Of what was added between two readings, interpolated within a bucket."""
+    counts = [(limit, late - early) for (limit, early), (_, late) in zip(before, after)]
+    wanted, (below, reached) = part * counts[-1][1], (0.0, 0)
+    for limit, count in counts:
+        if count >= wanted:
+            return 1e6 * (below + (min(limit, 1.0) - below) * (wanted - reached) / max(count - reached, 1))
+        below, reached = limit, count
+
+
 def stacks(path):
     """Samples as (thread, frames from the outermost inwards)."""
     command = ["perf", "script", "-i", path, "-F", "comm,tid,ip,sym", "--no-inline"]
@@ -128,13 +148,15 @@ def profile(options, form, connections, folder):
     try:
         script = peers.script(folder, form, model)
         peers.wrk(one.url, script, connections, 1)
-        before, counted = threads(one), stats(one)
+        before, counted, early = threads(one), stats(one), added(one)
         plain = peers.wrk(one.url, script, connections, options.seconds)
-        after, answered = threads(one), stats(one)
+        after, answered, late = threads(one), stats(one), added(one)
         requests, batches = answered[0] - counted[0], max(answered[2] - counted[2], 1)
         compute = (answered[1] - counted[1]) / requests
         print(f"\n{form}, {connections} connections: {plain['rps']:.0f}/s, {requests / batches:.1f} requests a batch")
         print(f"latency: p50 {plain['p50'] * 1000:.0f} us, p99 {plain['p99'] * 1000:.0f} us; the batch's own computation: {compute:.0f} us on average")
+        p50, p99 = (percentile_us(early, late, part) for part in (0.5, 0.99))
+        print(f"added to it in the server, waiting included: p50 {p50:.0f} us, p99 {p99:.0f} us")
         spent = {key: (after[key] - before[key]) / requests for key in after}
         for (program, name, _), us in sorted(spent.items(), key=lambda item: -item[1])[:6]:
             print(f"  {us:7.1f} us of CPU a request: {program}, thread {name}")

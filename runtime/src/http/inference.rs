@@ -61,12 +61,14 @@ impl Asked<'_> {
         let priority = u32::try_from(request.priority).unwrap_or(u32::MAX);
         let infer = Infer { inputs, rows: request.rows, arrived: self.arrived, timeout: request.timeout, priority };
         let inferred = self.tenant.front.infer(infer).await?;
+        let answered = self.arrived.elapsed();
+        self.tenant.added.record(answered.saturating_sub(inferred.computed).as_secs_f64());
         if let Some((recent, id, inputs)) = labelled_later {
             self.tenant.remember(recent, id, &inputs, request.rows, &inferred);
         }
         if self.state.spans.is_some() {
             let Inferred { version, waited, computed, .. } = inferred;
-            let _ = self.passed.set(Passed { parsed, waited, computed, answered: self.arrived.elapsed(), version });
+            let _ = self.passed.set(Passed { parsed, waited, computed, answered, version });
         }
         if self.state.trace.due(&self.tenant.name) {
             let stages = Stages {
@@ -77,7 +79,7 @@ impl Asked<'_> {
                 parsed,
                 waited: inferred.waited,
                 computed: inferred.computed,
-                answered: self.arrived.elapsed(),
+                answered,
             };
             stages.log();
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use metrics::Histogram;
 use migrator_models::TensorSpec;
 
 use super::TenantFront;
@@ -25,6 +26,8 @@ pub(crate) struct Tenant {
     pub gate: Gate,
     /// Requests whose labels may still come, where the tenant wants that; set before the first comes.
     pub recent: OnceLock<Recent>,
+    /// Seconds that a request took beyond the computation of its batch.
+    pub added: Histogram,
     /// Whether the server was ready without it once: the server does not stop being so while its first instance is made.
     pub late: bool,
 }
@@ -32,7 +35,9 @@ pub(crate) struct Tenant {
 impl Tenant {
     fn new(name: String, front: Arc<dyn TenantFront>, late: bool) -> Tenant {
         let (inputs, output) = (front.spec().inputs(), front.spec().output().name);
-        Tenant { name, inputs, output, front, unloaded: AtomicBool::new(false), gate: Gate::default(), recent: OnceLock::new(), late }
+        let added = metrics::histogram!("migrator_added_seconds", "tenant" => name.clone());
+        let (unloaded, gate, recent) = (AtomicBool::new(false), Gate::default(), OnceLock::new());
+        Tenant { name, inputs, output, front, unloaded, gate, recent, added, late }
     }
 }
 

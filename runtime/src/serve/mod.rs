@@ -207,6 +207,7 @@ fn recorder() -> anyhow::Result<PrometheusHandle> {
         builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), values).context("histogram buckets")
     };
     let builder = buckets(PrometheusBuilder::new(), "migrator_request_seconds", &meter::LATENCY_BUCKETS_S)?;
+    let builder = buckets(builder, "migrator_added_seconds", &meter::ADDED_BUCKETS_S)?;
     let builder = buckets(builder, "migrator_plan_solve_milliseconds", &meter::SOLVE_BUCKETS_MS)?;
     let builder = buckets(builder, "migrator_step_seconds", &meter::STEP_BUCKETS_S)?;
     let builder = buckets(builder, "migrator_reconfiguration_seconds", &meter::STEP_BUCKETS_S)?;

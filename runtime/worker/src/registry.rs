@@ -11,7 +11,7 @@ use migrator_wire::message::Moved;
 use migrator_wire::{FailCode, FromWorker, ModelKey};
 
 use crate::answer::{Answers, Failure};
-use crate::memory;
+use crate::{memory, sys};
 
 /// A model and who waits for its end. Field order matters: the model is gone before its unloading is answered.
 #[derive(Debug)]
@@ -148,6 +148,8 @@ impl Registry {
     fn build(&self, load: &Load) -> Result<(Arc<Loaded>, FromWorker), Failure> {
         let start = Instant::now();
         let model = Model::load(&load.spec, &load.folder)?;
+        // The file's bytes and what TorchScript's optimisation left: as much again as the model, and never wanted again.
+        sys::trim();
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
         let start = Instant::now();
         let timings = model.warm(&load.warm)?;
