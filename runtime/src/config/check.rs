@@ -4,7 +4,6 @@ use migrator_models::{Architecture, Source as ModelSource};
 
 use super::source::{ConfigErrors, Source};
 use super::{Compute, Config, DeviceConfig, DeviceKind, TenantConfig};
-use crate::http::key;
 
 /// Adds every disagreement.
 pub(super) fn check(source: &Source<'_>, config: &Config, errors: &mut ConfigErrors) {
@@ -30,7 +29,7 @@ fn keys(config: &Config, found: &mut Vec<(String, String)>) {
     }
     for (index, key) in config.server.keys.iter().enumerate() {
         let at = format!("server.keys[{index}]");
-        if key::parse_hash(&key.sha256).is_none() {
+        if key.hash().is_none() {
             found.push((format!("{at}.sha256"), "must be the SHA-256 of a key: 64 hexadecimal digits".to_owned()));
         }
         for tenant in key.tenants.iter().filter(|name| !config.tenants.iter().any(|tenant| tenant.name == **name)) {

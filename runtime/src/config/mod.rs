@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use device::{Compute, DeviceConfig, DeviceKind, Enforcement};
 pub use explain::{Explanation, explain, warnings};
-pub use server::{JwtAlgorithm, JwtConfig, KeyConfig, OtlpConfig, ServerConfig, TlsConfig};
+pub use server::{JwtAlgorithm, JwtConfig, KeyConfig, OtlpConfig, Scope, ServerConfig, TlsConfig};
 pub use source::{ConfigError, ConfigErrors};
 pub use tenant::{Effort, GoldenConfig, LabelsConfig, RetrainingOverride, TenantConfig};
 

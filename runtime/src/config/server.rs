@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::key::Scope;
-
 /// `[server]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -105,6 +103,18 @@ pub enum JwtAlgorithm {
     EdDsa,
 }
 
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Requests, statistics and metadata of its tenants.
+    Inference,
+    /// Labelled samples of its tenants.
+    Samples,
+    /// Everything, of all tenants.
+    Admin,
+}
+
 /// `[[server.keys]]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +128,21 @@ pub struct KeyConfig {
     pub tenants: Vec<String>,
     /// What it is for.
     pub scopes: Vec<Scope>,
+}
+
+impl KeyConfig {
+    /// Its hash; `None` unless it is 64 hexadecimal digits.
+    pub fn hash(&self) -> Option<[u8; 32]> {
+        let mut hash = [0; 32];
+        let digits = self.sha256.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(hash)
+    }
 }
 
 fn share() -> f64 {
@@ -174,5 +199,19 @@ impl ServerConfig {
     /// File of the labelled samples.
     pub fn samples_file(&self) -> PathBuf {
         self.state_dir.join("samples.sqlite")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_64_hexadecimal_digits() {
+        let hash = |text: &str| KeyConfig { name: String::new(), sha256: text.to_owned(), tenants: Vec::new(), scopes: Vec::new() }.hash();
+        assert_eq!(hash(&"0f".repeat(32)), Some([15; 32]));
+        for wrong in ["", "0f", &"0g".repeat(32), &"é".repeat(32), &"+1".repeat(32)] {
+            assert_eq!(hash(wrong), None, "{wrong}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{infer, status};
-use crate::http::key::Scope;
+use crate::config::Scope;
 use crate::http::model::{BACKEND, EXTENSIONS, PLATFORM};
 use crate::http::setting::Logging;
 use crate::http::trace::Changes;

@@ -175,7 +175,8 @@ async fn raw_tensors_still_reach_the_tenant_as_they_are() {
 fn keyed() -> Front {
     use sha2::{Digest, Sha256};
 
-    use super::key::{Access, Key, Keys, Scope};
+    use super::key::{Access, Key, Keys};
+    use crate::config::Scope;
     let front = front();
     let key = |name: &str, tenants: &[&str], scopes: &[Scope]| {
         let tenants = tenants.iter().map(|tenant| (*tenant).to_owned()).collect();

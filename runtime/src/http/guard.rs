@@ -10,8 +10,8 @@ use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
 
 use super::error::ApiError;
-use super::key::Scope;
 use super::{AppState, Door};
+use crate::config::Scope;
 
 /// Passes a request on, or refuses it.
 pub(super) async fn pass(

@@ -9,18 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 use super::token::Tokens;
-
-/// What a key is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Requests, statistics and metadata of its tenants.
-    Inference,
-    /// Labelled samples of its tenants.
-    Samples,
-    /// Everything, of all tenants.
-    Admin,
-}
+use crate::config::Scope;
 
 impl Scope {
     /// As a token would have to say it.
@@ -130,19 +119,6 @@ impl Key {
     }
 }
 
-/// A hash as the configuration has it: 64 hexadecimal digits.
-pub fn parse_hash(text: &str) -> Option<[u8; 32]> {
-    let mut hash = [0; 32];
-    let digits = text.as_bytes();
-    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,13 +164,5 @@ mod tests {
     #[test]
     fn without_keys_everything_is_open() {
         assert_eq!(Access::default().check(None, Scope::Admin, None), Ok(()));
-    }
-
-    #[test]
-    fn a_hash_is_64_hexadecimal_digits() {
-        assert_eq!(parse_hash(&"0f".repeat(32)), Some([15; 32]));
-        for wrong in ["", "0f", &"0g".repeat(32), &"é".repeat(32), &"+1".repeat(32)] {
-            assert_eq!(parse_hash(wrong), None, "{wrong}");
-        }
     }
 }

@@ -63,8 +63,9 @@ use migrator_actors::view::View;
 use migrator_models::ModelSpec;
 use tokio::sync::{Semaphore, watch};
 
+use crate::config::Scope;
 pub use error::ApiError;
-use key::{Access, Scope};
+use key::Access;
 use limit::Quota;
 use reload::Wishes;
 pub(crate) use roster::Tenant;

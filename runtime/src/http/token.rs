@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use signature::Verifier;
 
 use super::error::ApiError;
-use super::key::{Grant, Scope};
-use crate::config::{JwtAlgorithm, JwtConfig};
+use super::key::Grant;
+use crate::config::{JwtAlgorithm, JwtConfig, Scope};
 
 /// Tokens remembered; beyond them all are verified anew.
 const REMEMBERED: usize = 4096;

@@ -83,6 +83,15 @@ impl Setup {
         let _ = self.coordinator.send(Halt).await;
     }
 
+    /// Takes what the tenants' batches took into the curve file, where there is one.
+    pub async fn refine(&self) {
+        let Maker { profiled, launcher, gpus, .. } = &self.maker;
+        let tenants = self.seats.borrow().numbered();
+        if let Some(gpu) = gpus.first() {
+            profiled.refine(gpu, launcher, tenants).await;
+        }
+    }
+
     /// Sheds what waits, ends workers, removes instances, ends the threads.
     pub async fn stop(self) {
         self.hold().await;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
@@ -22,8 +23,8 @@ use migrator_models::{Curve, ModelSpec, OnProfile};
 use migrator_solver::{Task, TenantFacts, TenantId};
 
 use super::front::ActorFront;
+use super::golden;
 use super::profiled::Profiled;
-use super::{golden, reload};
 use crate::config::{Config, TenantConfig};
 use crate::curve::own::Known;
 use crate::http::TenantFront;
@@ -34,6 +35,16 @@ const ALWAYS_RPS: f64 = 1.0;
 /// Fewest requests/s that a tenant keeps.
 pub(super) fn floor_rps(tenant: &TenantConfig) -> f64 {
     tenant.floor_rps.max(ALWAYS_RPS)
+}
+
+/// A tenant's SLO.
+pub(super) fn slo(tenant: &TenantConfig) -> Duration {
+    Duration::from_secs_f64(tenant.slo_ms / 1000.0)
+}
+
+/// How long a tenant's requests are answered late.
+pub(super) fn patience(tenant: &TenantConfig) -> Option<Duration> {
+    tenant.patience_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0))
 }
 
 /// What a data set is made of.
@@ -171,8 +182,8 @@ impl Maker {
             spec: Arc::clone(spec),
             clock: self.clock,
             config: Serving {
-                slo: reload::slo(tenant),
-                patience: reload::patience(tenant),
+                slo: slo(tenant),
+                patience: patience(tenant),
                 max_batch: spec.max_batch,
                 queue_limit: tenant.queue as usize,
                 curve: measured.curve.clone(),
@@ -216,7 +227,7 @@ impl Maker {
             max_forgetting: how.max_forgetting,
             canary_share: how.canary_share,
             canary_samples: u64::from(how.canary_samples),
-            canary: std::time::Duration::from_secs_f64(how.canary_s),
+            canary: Duration::from_secs_f64(how.canary_s),
             rollback: how.rollback,
             window_s: how.window_s,
             beyond_window_s: how.beyond_window_s,

@@ -97,7 +97,7 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
             signal = signals.next() => if signal == stop::HANGUP { None } else { break signal },
             wish = wished.recv() => wish,
             _ = refining.tick() => {
-                profiled::refine(&setup).await;
+                setup.refine().await;
                 continue;
             }
         };
@@ -122,7 +122,7 @@ async fn serve(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
         _ = signals.next_stop() => {}
     }
     draining.store(true, Ordering::Release);
-    profiled::refine(&setup).await;
+    setup.refine().await;
     stop::drain(setup, ports, drain_s, signals).await;
     // It blocks, and what it waits for may need this thread.
     let _ = tokio::task::spawn_blocking(move || state.close()).await;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use migrator_actors::launcher::Launcher;
+use migrator_actors::migration::TenantActors;
 use migrator_actors::tenant::{LaneTimes, Times};
 use migrator_device::{Device, Gpu};
 use migrator_models::ModelSpec;
@@ -12,7 +14,6 @@ use migrator_models::curve::executors;
 use migrator_solver::{InstanceId, TenantId};
 use tokio::time::timeout;
 
-use super::build::Setup;
 use crate::config::{Config, TenantConfig};
 use crate::curve::own::{Known, Own, Place};
 
@@ -58,6 +59,23 @@ impl Profiled {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// Asks these tenants what their batches took on GPUs like this one, and writes what came of it.
+    pub async fn refine(self: &Arc<Self>, gpu: &Gpu, launcher: &Launcher, tenants: Vec<(TenantId, TenantActors)>) {
+        if !self.known() {
+            return;
+        }
+        let mut changed = false;
+        for (id, actors) in tenants {
+            // One that has stopped has nothing to tell, and signals are waited for behind this.
+            let Ok(Ok(lanes)) = timeout(PATIENCE, actors.tenant.send(Times)).await else { continue };
+            changed |= self.take(id, &launcher.model(id).spec, gpu, &lanes);
+        }
+        if changed {
+            let profiled = Arc::clone(self);
+            let _ = tokio::task::spawn_blocking(move || profiled.write()).await;
+        }
+    }
+
     /// Takes in what a tenant's lanes took of late; gives whether that changed anything.
     fn take(&self, tenant: TenantId, spec: &ModelSpec, gpu: &Gpu, lanes: &[LaneTimes]) -> bool {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,22 +103,6 @@ impl Profiled {
         {
             tracing::warn!(%error, "{} cannot be written", self.path.display());
         }
-    }
-}
-
-/// Asks every tenant what its batches took, and writes what came of it.
-pub(super) async fn refine(setup: &Setup) {
-    let profiled = Arc::clone(&setup.maker.profiled);
-    let Some(gpu) = setup.maker.gpus.first().filter(|_| profiled.known()) else { return };
-    let tenants = setup.seats.borrow().numbered();
-    let mut changed = false;
-    for (id, actors) in tenants {
-        // One that has stopped has nothing to tell, and signals are waited for behind this.
-        let Ok(Ok(lanes)) = timeout(PATIENCE, actors.tenant.send(Times)).await else { continue };
-        changed |= profiled.take(id, &setup.maker.launcher.model(id).spec, gpu, &lanes);
-    }
-    if changed {
-        let _ = tokio::task::spawn_blocking(move || profiled.write()).await;
     }
 }
 

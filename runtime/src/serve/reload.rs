@@ -20,13 +20,13 @@ use migrator_solver::TenantId;
 
 use self::change::{compared, differences, live_from};
 use super::build::Setup;
-use super::maker::{self, Made};
+use super::maker::{self, Made, patience, slo};
 use super::seat::Seats;
 use super::tls::{self, Certificate};
 use crate::cli::ServeArgs;
 use crate::config::{Config, TenantConfig};
 use crate::http::AppState;
-use crate::http::key::{Access, Key, Keys, parse_hash};
+use crate::http::key::{Access, Key, Keys};
 use crate::http::limit::Quota;
 use crate::http::recent::Remember;
 use crate::http::reload::Reloaded;
@@ -205,7 +205,7 @@ pub(super) fn access(config: &Config) -> anyhow::Result<Access> {
 /// The keys of a configuration that was checked.
 fn keys(config: &Config) -> Keys {
     let key = |key: &crate::config::KeyConfig| {
-        let sha256 = parse_hash(&key.sha256)?;
+        let sha256 = key.hash()?;
         Some(Key { name: key.name.clone(), sha256, tenants: key.tenants.clone(), scopes: key.scopes.clone() })
     };
     Keys(config.server.keys.iter().filter_map(key).collect())
@@ -221,16 +221,6 @@ pub(super) fn labels(tenant: &TenantConfig) -> Option<Remember> {
     let labels = tenant.labels.as_ref()?;
     let (age, bytes) = (Duration::from_secs_f64(labels.wait_s), labels.memory_mib as usize * 1024 * 1024);
     Some(Remember { age, bytes, features: labels.features })
-}
-
-/// A tenant's SLO.
-pub(super) fn slo(tenant: &TenantConfig) -> Duration {
-    Duration::from_secs_f64(tenant.slo_ms / 1000.0)
-}
-
-/// How long a tenant's requests are answered late.
-pub(super) fn patience(tenant: &TenantConfig) -> Option<Duration> {
-    tenant.patience_ms.map(|ms| Duration::from_secs_f64(ms / 1000.0))
 }
 
 #[cfg(test)]
