@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use migrator_models::Precision;
 use tch::Device;
 
+// SAFETY: `autocast.cpp` defines it with these types.
 unsafe extern "C" {
     /// In `autocast.cpp`: mixed precision of the calling thread on or off, on CUDA or on the host; 0 = done. It touches nothing but state
     /// of that thread and lets no exception out.

@@ -103,7 +103,7 @@ impl Model {
     /// Runs real shapes at each batch size until they are warm, then times them: (batch, milliseconds), the median of several calls;
     /// CPU time of this thread, or on a GPU wall time from the bytes of the inputs to those of the logits.
     ///
-    /// `batches` ascend; those that would make this take longer than [`WARM_MS`] are left out, for somebody waits for the model: a slow
+    /// `batches` ascend; those that would make this take longer than 0.3 s are left out, for somebody waits for the model: a slow
     /// one shows at small batches what a row takes.
     ///
     /// # Errors

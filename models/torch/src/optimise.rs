@@ -1,5 +1,5 @@
-//! TorchScript modules rewritten for inference, as `torch.jit.optimize_for_inference` does it: ResNet-18 then takes two thirds of the time
-//! (docs/peers.md).
+//! TorchScript modules rewritten for inference, as `torch.jit.optimize_for_inference` does it: what that brings is in
+//! docs/adr/0016-torchscript-is-rewritten-for-inference.md.
 //!
 //! The rewriting is checked, for PyTorch calls it a prototype: a module that answers a row otherwise than before stays as it was.
 #![allow(unsafe_code)]
@@ -11,6 +11,7 @@ use tch::{CModule, Kind, Tensor};
 
 use crate::TorchError;
 
+// SAFETY: `optimise.cpp` defines them with these types, and lets no exception out.
 unsafe extern "C" {
     /// In `optimise.cpp`.
     fn migrator_optimise_begin(module: *mut c_void) -> *mut c_void;

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::TorchError;
 
+// SAFETY: `stream.cpp` defines it with these types; it takes no pointer and lets no exception out.
 unsafe extern "C" {
     /// In `stream.cpp`: 0, or 1 when CUDA refused.
     safe fn migrator_own_stream() -> c_int;

@@ -81,6 +81,7 @@ impl Argument for Raw {
 macro_rules! export {
     ($($name:ident($driver:ident $(, $arg:ident: $type:ty)* $(,)?) $body:block)*) => {$(
         #[doc = concat!("`", stringify!($name), "` of `nvml.h`.")]
+        // SAFETY: the name is NVML's own, and nothing else in the process has it.
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($arg: $type),*) -> nvml_wrapper_sys::bindings::nvmlReturn_t {
             #[allow(unused_mut)]

@@ -12,24 +12,28 @@ use crate::Code;
 const CUDA: i32 = 13_000;
 
 /// `nvmlInit_v2` of `nvml.h`.
+// SAFETY: the name is NVML's own, and nothing else in the process has it.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> sys::nvmlReturn_t {
     init().err().map_or(0, |code| code.0)
 }
 
 /// `nvmlInitWithFlags` of `nvml.h`; the flags say what may be missing, and nothing is.
+// SAFETY: the name is NVML's own, and nothing else in the process has it.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInitWithFlags(_flags: u32) -> sys::nvmlReturn_t {
     nvmlInit_v2()
 }
 
 /// `nvmlShutdown` of `nvml.h`.
+// SAFETY: the name is NVML's own, and nothing else in the process has it.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlShutdown() -> sys::nvmlReturn_t {
     shutdown().err().map_or(0, |code| code.0)
 }
 
 /// `nvmlErrorString` of `nvml.h`.
+// SAFETY: the name is NVML's own, and nothing else in the process has it.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlErrorString(code: sys::nvmlReturn_t) -> *const c_char {
     let text: &CStr = match Code(code) {
